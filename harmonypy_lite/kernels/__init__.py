@@ -1,0 +1,1 @@
+"""Per-cell loops, compiled by numba; arrays in, caller-allocated totals out."""

@@ -1,0 +1,34 @@
+"""The one place that knows numba's options.
+
+Kernels are serial and release the GIL; threads are the caller's business. That keeps results
+independent of the number of threads, compiles fast, and composes with Dask and joblib.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Sums may be vectorised (reassoc), products contracted to FMA; NaN and inf keep their meaning.
+_FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
+
+
+def kernel(function: F) -> F:
+    """Compile `function` to serial machine code that releases the GIL, cached on disk if possible.
+
+    A read-only installation without any writable cache folder compiles in memory instead.
+    """
+    options: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # numba found no folder that it may write its cache to
+        return numba.njit(**options)(function)
+
+
+def inlined(function: F) -> F:
+    """Compile a small function that other kernels call; it is never cached by itself."""
+    return numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy", inline="never")(function)
