@@ -46,6 +46,49 @@ def worker_count(n_jobs: int | None = None) -> int:
     return max(1, int(cpu_count()) + 1 + (-1 if n_jobs is None else int(n_jobs)))
 
 
+class Workers:
+    """A pool of threads that lives as long as a run; BLAS is held to one thread meanwhile.
+
+    Parameters
+    ----------
+    n_jobs
+        As in :func:`worker_count`.
+
+    Examples
+    --------
+    >>> with Workers(2) as workers:
+    ...     workers.map(abs, [-2, 3])
+    [2, 3]
+    """
+
+    def __init__(self, n_jobs: int | None = None) -> None:
+        import scipy.linalg  # noqa: F401  kernels call SciPy's BLAS: load it, so that it is held
+        from threadpoolctl import threadpool_limits
+
+        self.count = worker_count(n_jobs)
+        self._pool = ThreadPoolExecutor(self.count) if self.count > 1 else None
+        self._limits = threadpool_limits(limits=1, user_api="blas")
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """Return ``[function(item) for item in items]``, in order; the first error is raised."""
+        pieces = list(items)
+        if self._pool is None or len(pieces) <= 1:
+            return [function(piece) for piece in pieces]
+        return list(self._pool.map(function, pieces))
+
+    def close(self) -> None:
+        """End the threads and give BLAS its own back."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        self._limits.restore_original_limits()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 def map_threads(
     function: Callable[[T], R], items: Iterable[T], n_jobs: int | None = None
 ) -> list[R]:
@@ -59,12 +102,5 @@ def map_threads(
     >>> map_threads(abs, [-2, 3], n_jobs=2)
     [2, 3]
     """
-    from threadpoolctl import threadpool_limits
-
-    pieces = list(items)
-    workers = min(worker_count(n_jobs), len(pieces))
-    with threadpool_limits(limits=1, user_api="blas"):
-        if workers <= 1:
-            return [function(piece) for piece in pieces]
-        with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(function, pieces))
+    with Workers(n_jobs) as workers:
+        return workers.map(function, items)
