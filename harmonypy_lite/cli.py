@@ -35,7 +35,7 @@ from harmonypy_lite.options import (
 )
 
 
-class Terminated(KeyboardInterrupt):
+class Terminated(BaseException):
     """The process was asked to end by a signal other than Ctrl-C."""
 
     def __init__(self, number: int) -> None:

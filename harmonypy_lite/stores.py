@@ -260,7 +260,7 @@ def _nearby(path: Path) -> str:
 
 def _unopened(path: Path, error: OSError) -> str:
     reason = str(error)
-    if "lock" in reason:
+    if "unable to lock" in reason:
         return f"{path} is locked: another program has it open for writing. Close it there first."
     if "truncated" in reason:
         return f"{path} is cut off ({reason}): copy or download it again."
