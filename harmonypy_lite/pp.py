@@ -121,15 +121,13 @@ def harmony_integrate(
 
 def _embedding(adata: AnnData, basis: str) -> np.ndarray:
     """Return the embedding; everything that would stop the result from being stored is found."""
-    if adata.is_view and adata.isbacked:
-        raise InvalidInput(
-            "This AnnData is a view of a file on disk, which can hold no new parts: integrate "
-            "adata.to_memory(), or the whole file before taking the subset."
-        )
+    _refuse_backed_view(adata)
     check_basis(basis, adata.obsm.keys())
+    import scipy.sparse
+
     found = adata.obsm[basis]
     where = f"obsm[{basis!r}]"
-    if hasattr(found, "toarray"):
+    if scipy.sparse.issparse(found):
         raise InvalidInput(sparse_message(where))
     if hasattr(found, "dtypes"):  # a DataFrame
         words = [str(name) for name, kind in found.dtypes.items() if kind.kind not in "iufb"]
@@ -140,6 +138,14 @@ def _embedding(adata: AnnData, basis: str) -> np.ndarray:
             )
         found = found.to_numpy()
     return np.asarray(found)
+
+
+def _refuse_backed_view(adata: AnnData) -> None:
+    if adata.is_view and adata.isbacked:
+        raise InvalidInput(
+            "This AnnData is a view of a file on disk, which can hold no new parts: use "
+            "adata.to_memory(), or the whole file before taking the subset."
+        )
 
 
 def _store(adata: AnnData, name: str, embedding: np.ndarray, record: dict[str, Any]) -> None:
@@ -185,41 +191,52 @@ def preprocess(adata: AnnData, batch_keys: str | Sequence[str], *, basis: str = 
     """
     keys = key_list(batch_keys)
     check_columns(keys, adata.obs.columns)
-    _check_counts(adata)
+    _refuse_backed_view(adata)
+    counts = adata.X[:] if adata.isbacked else adata.X
+    _check_counts(counts)
 
     import scanpy as sc
     from anndata import AnnData as Cells
 
     obs = adata.obs[keys[:1]].astype(str).astype("category")
-    copy = Cells(adata.X.astype(np.float32), obs=obs)
+    cells = Cells(counts.astype(np.float32), obs=obs)
     with warnings.catch_warnings():
-        # pandas' and scanpy's notes on their own internals are nothing that a user can act on
+        # scanpy's notes on its own insides, and on genes without variance in a batch of few cells,
+        # are nothing that a user can act on
         warnings.simplefilter("ignore", FutureWarning)
-        sc.pp.normalize_total(copy)
-        sc.pp.log1p(copy)
-        sc.pp.highly_variable_genes(copy, batch_key=keys[0], n_top_genes=min(_N_GENES, copy.n_vars))
-        n_genes = int(copy.var["highly_variable"].sum())
-        n_components = min(_N_COMPONENTS, copy.n_obs - 1, n_genes - 1)
-        sc.pp.pca(copy, n_comps=n_components, mask_var="highly_variable")
-    adata.obsm[basis] = copy.obsm["X_pca"]
-    adata.varm["PCs"] = copy.varm["PCs"]
-    adata.uns["pca"] = copy.uns["pca"]
+        warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.filterwarnings("ignore", "`n_top_genes` >", UserWarning)
+        sc.pp.normalize_total(cells)
+        sc.pp.log1p(cells)
+        n_top = min(_N_GENES, cells.n_vars)
+        sc.pp.highly_variable_genes(cells, batch_key=keys[0], n_top_genes=n_top)
+        n_genes = int(cells.var["highly_variable"].sum())
+        n_components = min(_N_COMPONENTS, cells.n_obs - 1, n_genes - 1)
+        sc.pp.pca(cells, n_comps=n_components, mask_var="highly_variable")
+    adata.obsm[basis] = cells.obsm["X_pca"]
+    adata.varm["PCs"] = cells.varm["PCs"]
+    adata.uns["pca"] = cells.uns["pca"]
 
 
-def _check_counts(adata: AnnData) -> None:
-    if adata.X is None:
+def _check_counts(counts: Any) -> None:
+    import scipy.sparse
+
+    if counts is None:
         raise InvalidInput("X is empty: preprocessing needs the counts there.")
-    if adata.n_obs < 3 or adata.n_vars < 3:
+    n_cells, n_genes = counts.shape
+    if n_cells < 3 or n_genes < 3:
         raise InvalidInput(
-            f"{adata.n_obs} cells x {adata.n_vars} genes are too few for a PCA: at least 3 x 3."
+            f"{n_cells} cells x {n_genes} genes are too few for a PCA: at least 3 x 3."
         )
-    stored = adata.X.data if hasattr(adata.X, "toarray") else np.asarray(adata.X)
-    stored = np.asarray(stored[:100_000])  # enough to tell counts from logarithms
-    if stored.size and stored.dtype.kind == "f":
-        odd = stored[(stored < 0) | (stored != np.floor(stored))]
-        if odd.size:
-            raise InvalidInput(
-                f"X holds no counts (there are values such as {odd.flat[0]:.4g}), it was "
-                "normalised before: give the layer with the counts (--layer), or make the PCA "
-                "from X with scanpy.pp.pca."
-            )
+    # a sample is enough to tell counts from logarithms
+    stored = counts.data if scipy.sparse.issparse(counts) else np.asarray(counts[:1000])
+    stored = stored.ravel()[:1_000_000]
+    if stored.dtype.kind not in "iufb":
+        raise InvalidInput(f"X holds {stored.dtype} values: preprocessing needs counts.")
+    odd = stored[(stored < 0) | (stored != np.floor(stored))]
+    if odd.size:
+        raise InvalidInput(
+            f"X holds no counts (there are values such as {odd[0]:.4g}), it was normalised "
+            "before: give the layer with the counts (--layer), or make the PCA from X with "
+            "scanpy.pp.pca."
+        )
