@@ -28,7 +28,7 @@ def progress_bar(show: bool | None) -> Iterator[Callable[[Progress], None] | Non
 
         def advance(progress: Progress) -> None:
             bar.total = progress.max_iter * progress.max_rounds
-            bar.set_description(
+            bar.set_description_str(
                 f"Harmony: iteration {progress.iteration} of at most {progress.max_iter}, "
                 f"round {progress.round}",
                 refresh=False,

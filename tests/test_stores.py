@@ -94,6 +94,17 @@ def test_obs__plain_arrays_come_back_as_they_are(tmp_path, values):
     assert column(tmp_path / "a.h5ad", "new").tolist() == values.tolist()
 
 
+@pytest.mark.parametrize("dtype", [h5py.string_dtype(), h5py.string_dtype(length=12), "S4"])
+def test_obs__texts_come_back_as_str_however_they_are_stored(tmp_path, dtype):
+    path = small_file(tmp_path / "a.h5ad")
+    words = ["été", "v2", ""] * 30 if dtype != "S4" else ["v1", "v2", ""] * 30
+    stored = np.array([w.encode() for w in words], dtype=dtype)
+    add_column(path, "new", lambda obs, name: obs.create_dataset(name, data=stored))
+    assert column(path, "new").tolist() == words
+    with open_store(path) as store:
+        assert (store.contents().columns[-1].kind, store.n_cells) == ("string", N_CELLS)
+
+
 def test_obs__unused_categories_count_no_level(tmp_path):
     adata = small_adata()
     adata.obs["new"] = pd.Categorical(["x", "y"] * 45, categories=["w", "x", "y", "z"])
