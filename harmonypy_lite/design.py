@@ -1,0 +1,233 @@
+"""Columns of obs -> codes of levels. Everything that can be wrong with a batch column is met here."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harmonypy_lite.errors import HarmonyWarning, InvalidInput
+from harmonypy_lite.params import PerLevel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Name of the level that missing values form when the user asks for it.
+MISSING_LEVEL = "(missing)"
+#: A column with more levels than this share of the cells is taken for cell names.
+_BARCODE_SHARE = 0.5
+#: Levels with fewer cells than this are reported: their effect can hardly be estimated.
+_SMALL_LEVEL = 5
+
+
+@dataclass(frozen=True)
+class Design:
+    """Which level of each covariate every cell has.
+
+    Attributes
+    ----------
+    codes
+        (N, C) int32. Levels of all covariates are numbered through: covariate c has the codes
+        ``offsets[c]`` to ``offsets[c + 1] - 1``.
+    offsets
+        (C + 1,) first code of each covariate; the last entry is B.
+    level_size
+        (B,) cells per level.
+    covariates
+        Names of the C covariates.
+    levels
+        For each covariate the names of its levels, in order of their codes.
+    dropped
+        Covariates that were left out, with the reason.
+    """
+
+    codes: np.ndarray
+    offsets: np.ndarray
+    level_size: np.ndarray
+    covariates: tuple[str, ...]
+    levels: tuple[tuple[str, ...], ...]
+    dropped: Mapping[str, str]
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells N."""
+        return int(self.codes.shape[0])
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels B of all covariates together."""
+        return int(self.offsets[-1])
+
+    @property
+    def level_share(self) -> np.ndarray:
+        """(B,) share of the cells that each level has, Pr_b."""
+        return self.level_size / max(self.n_cells, 1)
+
+    def level_slices(self) -> list[slice]:
+        """Return for each covariate the slice of its levels in tables of all B levels."""
+        return [slice(int(a), int(b)) for a, b in zip(self.offsets, self.offsets[1:], strict=False)]
+
+    def per_level(self, name: str, value: PerLevel) -> np.ndarray:
+        """Spread a number, one per covariate, one per level, or a mapping over all (B,) levels."""
+        sizes = np.diff(self.offsets)
+        if isinstance(value, Mapping):
+            return self._from_mapping(name, value)
+        numbers = np.asarray(value, dtype=np.float64).ravel()
+        if numbers.size == 1:
+            return np.full(self.n_levels, numbers[0])
+        if numbers.size == len(sizes):
+            return np.repeat(numbers, sizes)
+        if numbers.size == self.n_levels:
+            return numbers
+        raise InvalidInput(
+            f"{name} has {numbers.size} values, but there are {len(sizes)} covariate(s) "
+            f"({', '.join(self.covariates)}) with {self.n_levels} levels in all: give 1, "
+            f"{len(sizes)} or {self.n_levels} values."
+        )
+
+    def _from_mapping(self, name: str, value: Mapping[str, Any]) -> np.ndarray:
+        known = {*self.covariates, *self.dropped}
+        if set(value) != known:
+            raise InvalidInput(
+                f"{name} names {sorted(map(str, value))}, the covariates are {sorted(known)}: "
+                "give one entry for each covariate."
+            )
+        parts = []
+        for covariate, levels in zip(self.covariates, self.levels, strict=True):
+            numbers = np.asarray(value[covariate], dtype=np.float64).ravel()
+            if numbers.size not in (1, len(levels)):
+                raise InvalidInput(
+                    f"{name}[{covariate!r}] has {numbers.size} values, {covariate!r} has "
+                    f"{len(levels)} levels: give 1 or {len(levels)} values."
+                )
+            parts.append(np.broadcast_to(numbers, len(levels)))
+        return np.concatenate(parts)
+
+
+def design_from_columns(frame: pd.DataFrame, *, missing: str = "refuse") -> Design:
+    """Turn one column per covariate into a :class:`Design`.
+
+    Parameters
+    ----------
+    frame
+        (N, C) columns of any type; unused categories do not count.
+    missing
+        `"refuse"` missing values, or take them as a `"level"` of their own.
+
+    Raises
+    ------
+    InvalidInput
+        For missing values, for a column of cell names, and for a frame without columns.
+
+    Warns
+    -----
+    HarmonyWarning
+        When a covariate is left out (one level only, or the same partition as an earlier one) and
+        when levels have fewer than 5 cells.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> design = design_from_columns(pd.DataFrame({"donor": ["a", "b", "a", "b", "b"] * 5}))
+    >>> design.n_levels, design.level_size.tolist()
+    (2, [10, 15])
+    """
+    if missing not in ("refuse", "level"):
+        raise InvalidInput(f"missing={missing!r}: choose 'refuse' or 'level'.")
+    if frame.shape[1] == 0:
+        raise InvalidInput("No batch column was given: name at least one.")
+    if frame.columns.has_duplicates:
+        raise InvalidInput(f"A batch column is named twice: {list(frame.columns)}.")
+    kept: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {}
+    dropped: dict[str, str] = {}
+    for name in frame.columns:
+        codes, levels = _factorize(str(name), frame[name], missing)
+        reason = _reason_to_drop(codes, levels, kept)
+        if reason:
+            dropped[str(name)] = reason
+            warnings.warn(f"Covariate {name!r} is left out: {reason}.", HarmonyWarning, stacklevel=2)
+        else:
+            kept[str(name)] = (codes, levels)
+    return _assemble(len(frame), kept, dropped)
+
+
+def _assemble(
+    n_cells: int, kept: dict[str, tuple[np.ndarray, tuple[str, ...]]], dropped: dict[str, str]
+) -> Design:
+    offsets = np.cumsum([0, *(len(levels) for _, levels in kept.values())]).astype(np.int64)
+    codes = np.empty((n_cells, len(kept)), np.int32)
+    for c, (own, _) in enumerate(kept.values()):
+        codes[:, c] = own + offsets[c]
+    level_size = np.bincount(codes.ravel(), minlength=int(offsets[-1]))
+    levels = tuple(names for _, names in kept.values())
+    design = Design(codes, offsets, level_size, tuple(kept), levels, dropped)
+    _warn_of_small_levels(design)
+    return design
+
+
+def _factorize(name: str, column: pd.Series, missing: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    import pandas as pd
+
+    n_missing = int(column.isna().sum())
+    if n_missing and missing == "refuse":
+        raise InvalidInput(
+            f"Column {name!r} has missing values in {n_missing} of {len(column)} cells: fill them "
+            "in, remove those cells, or pass missing='level' to make them a level of their own."
+        )
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        raw, categories = column.cat.codes.to_numpy(), column.cat.categories
+    else:
+        # Sorting values of mixed types fails; their text sorts, and 1 and "1" become one level.
+        mixed = column.dtype == object
+        values = column.astype(str).where(column.notna()) if mixed else column
+        raw, categories = pd.factorize(values, sort=True)
+    used = np.flatnonzero(np.bincount(raw[raw >= 0], minlength=len(categories)))
+    levels = [str(categories[code]) for code in used]
+    renumbered = np.full(len(categories) + 1, len(used), np.int32)  # the last entry serves code -1
+    renumbered[used] = np.arange(len(used), dtype=np.int32)
+    if n_missing:
+        levels.append(MISSING_LEVEL)
+    if len(levels) > max(2, _BARCODE_SHARE * len(column)) and len(column) > 10:
+        raise InvalidInput(
+            f"Column {name!r} has {len(levels)} levels in {len(column)} cells (first: "
+            f"{', '.join(levels[:3])}): these look like cell names. Name the column that holds "
+            "the batch, such as the donor, sample or plate."
+        )
+    return renumbered[raw], tuple(levels)
+
+
+def _reason_to_drop(
+    codes: np.ndarray,
+    levels: tuple[str, ...],
+    kept: dict[str, tuple[np.ndarray, tuple[str, ...]]],
+) -> str | None:
+    if len(levels) <= 1:
+        return f"it has only one level ({', '.join(levels) or 'no cells'})"
+    for other, (other_codes, other_levels) in kept.items():
+        if len(other_levels) == len(levels):
+            pairs = np.unique(codes.astype(np.int64) * len(levels) + other_codes)
+            if pairs.size == len(levels):
+                return f"it divides the cells just as {other!r} does"
+    return None
+
+
+def _warn_of_small_levels(design: Design) -> None:
+    small = np.flatnonzero(design.level_size < _SMALL_LEVEL)
+    if not small.size:
+        return
+    names = [
+        f"{covariate}={level}"
+        for covariate, levels in zip(design.covariates, design.levels, strict=True)
+        for level in levels
+    ]
+    shown = ", ".join(f"{names[b]} ({design.level_size[b]})" for b in small[:5])
+    more = f" and {small.size - 5} more" if small.size > 5 else ""
+    warnings.warn(
+        f"{small.size} level(s) have fewer than {_SMALL_LEVEL} cells and will hardly be "
+        f"corrected: {shown}{more}.",
+        HarmonyWarning,
+        stacklevel=4,
+    )

@@ -1,0 +1,160 @@
+"""R from affinities and penalties, and the sums over it.
+
+R_ik = A_ik prod_c tilt[code_ic, k] / (sum over k): R is formed a tile at a time and never kept.
+Sums leave as int64 fixed point (value x scale), which add exactly in any order.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from harmonypy_lite.kernels.jit import inlined, kernel
+
+
+class Groups(NamedTuple):
+    """Which cells share a level: group t holds the cells members[start[t]:start[t+1]]."""
+
+    members: np.ndarray  # (n,) int32 rows
+    start: np.ndarray  # (T+1,) int64
+    level: np.ndarray  # (T,) int32 code of the level
+
+
+@inlined
+def weigh(affinity, codes, tilt, sigma, row):
+    """row_k = A_k prod_c tilt[code_c, k]; returns (sum_k row_k, sum_k sigma_k row_k)."""
+    K = row.size
+    total = np.float32(0.0)
+    width = np.float32(0.0)
+    first = tilt[codes[0]]
+    if codes.size == 1:
+        for k in range(K):
+            weight = affinity[k] * first[k]
+            row[k] = weight
+            total += weight
+            width += weight * sigma[k]
+        return total, width
+    for k in range(K):
+        row[k] = affinity[k] * first[k]
+    for c in range(1, codes.size):
+        other = tilt[codes[c]]
+        for k in range(K):
+            row[k] *= other[k]
+    for k in range(K):
+        total += row[k]
+        width += row[k] * sigma[k]
+    return total, width
+
+
+@inlined
+def same_levels(codes, i, j):
+    """Whether cells i and j have the same level of every covariate."""
+    for c in range(codes.shape[1]):
+        if codes[i, c] != codes[j, c]:
+            return False
+    return True
+
+
+@kernel
+def sum_levels(A, shift, codes, tilt, sigma, start, scale, first, rest, energy):
+    """first_tk = sum_{i in tile t} R_ik; rest_bk the same over levels b of further covariates.
+
+    energy_t = -sum_i sigma_bar_i (shift_i + log sum_k A_ik tilt_ik), sigma_bar_i = sum_k R_ik
+    sigma_k. IN A (n,K), shift (n), codes (n,C), tilt (B,K), sigma (K), start (T+1) bounds of the
+    tiles, scale. OUT first (T,K) int64, rest (B,K) int64 added to, energy (T) float64.
+    """
+    K = A.shape[1]
+    row = np.empty(K, np.float32)
+    part = np.zeros(K, np.float32)
+    for t in range(start.size - 1):
+        loss = 0.0
+        first[t] = 0
+        for i in range(start[t], start[t + 1]):
+            total, width = weigh(A[i], codes[i], tilt, sigma, row)
+            inverse = np.float32(1.0) / total
+            for k in range(K):
+                part[k] += row[k] * inverse
+            loss -= width * inverse * (shift[i] + np.log(total))
+            if i + 1 == start[t + 1] or not same_levels(codes, i, i + 1):
+                for k in range(K):
+                    fixed = np.int64(part[k] * scale)
+                    first[t, k] += fixed
+                    for c in range(1, codes.shape[1]):
+                        rest[codes[i, c], k] += fixed
+                    part[k] = 0
+        energy[t] = loss
+
+
+@kernel
+def sum_combinations(A, codes, tilt, sigma, combination, scale, G):
+    """G_qk += sum over cells of combination q of R_ik.
+
+    IN A (n,K), codes (n,C), tilt (B,K), sigma (K), combination (n), scale. OUT G (Q,K) int64.
+    """
+    row = np.empty(A.shape[1], np.float32)
+    for i in range(A.shape[0]):
+        total, _ = weigh(A[i], codes[i], tilt, sigma, row)
+        inverse = np.float32(1.0) / total
+        sums = G[combination[i]]
+        for k in range(row.size):
+            sums[k] += np.int64(row[k] * inverse * scale)
+
+
+@inlined
+def _weights_of(A, codes, tilt, sigma, members, lo, hi, row, R):
+    """R_jk for the cells members[lo:hi], one row each."""
+    for j in range(lo, hi):
+        i = members[j]
+        total, _ = weigh(A[i], codes[i], tilt, sigma, row)
+        inverse = np.float32(1.0) / total
+        target = R[j - lo]
+        for k in range(row.size):
+            target[k] = row[k] * inverse
+
+
+@kernel
+def sum_moments(A, codes, tilt, sigma, groups, X, scale, R, M):
+    """M_bkp += sum over cells of level b of R_ik x_ip.
+
+    IN A (n,K), codes (n,C), tilt (B,K), sigma (K), groups (`Groups`: which cells share a level),
+    X (n,d), scale. OUT R (tile,K) scratch in the precision of the products, M (B,K,d) int64.
+    """
+    row = np.empty(A.shape[1], np.float32)
+    Xt = np.empty((R.shape[0], X.shape[1]), R.dtype)
+    product = np.empty((A.shape[1], X.shape[1]), R.dtype)
+    for t in range(groups.level.size):
+        lo, hi = groups.start[t], groups.start[t + 1]
+        _weights_of(A, codes, tilt, sigma, groups.members, lo, hi, row, R)
+        for j in range(lo, hi):
+            x = X[groups.members[j]]
+            for p in range(x.size):
+                Xt[j - lo, p] = x[p]
+        np.dot(R[: hi - lo].T, Xt[: hi - lo], product)
+        sums = M[groups.level[t]]
+        for k in range(product.shape[0]):
+            for p in range(product.shape[1]):
+                sums[k, p] += np.int64(product[k, p] * scale)
+
+
+@kernel
+def subtract_effects(A, codes, tilt, sigma, groups, Z, W, R, Z_hat):
+    """z_hat_i -= sum_k R_ik W[code_ic, k] for one covariate c; zero rows stay as they are.
+
+    IN A (n,K), codes (n,C), tilt (B,K), sigma (K), groups (`Groups` of the covariate), Z (n,d),
+    W (B,K,d). OUT R (tile,K) scratch, Z_hat (n,d) changed.
+    """
+    row = np.empty(A.shape[1], np.float32)
+    effect = np.empty((R.shape[0], Z.shape[1]), np.float32)
+    for t in range(groups.level.size):
+        lo, hi = groups.start[t], groups.start[t + 1]
+        _weights_of(A, codes, tilt, sigma, groups.members, lo, hi, row, R)
+        np.dot(R[: hi - lo], W[groups.level[t]], effect[: hi - lo])
+        for j in range(lo, hi):
+            i = groups.members[j]
+            moves = False
+            for p in range(Z.shape[1]):
+                moves = moves or Z[i, p] != 0
+            if moves:
+                for p in range(Z.shape[1]):
+                    Z_hat[i, p] -= effect[j - lo, p]

@@ -1,0 +1,32 @@
+"""The fixed partition of the cells into blocks.
+
+A cell's block is a seeded hash of its place in the data, so that a file, a shard or a worker can
+tell it without seeing the rest. The papers draw a new partition in every round; the effect of
+keeping one is within the noise of the seed (see the README).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def number_of_blocks(block_proportion: float, n_cells: int) -> int:
+    """Return how many blocks hold `block_proportion` of the cells each; at least 1."""
+    return max(1, min(math.ceil(1 / block_proportion - 1e-9), n_cells))
+
+
+def block_of_cells(index: np.ndarray, n_blocks: int, seed: int) -> np.ndarray:
+    """Return the (n,) int32 block ids of the cells at `index` (their places in the whole data).
+
+    The hash is the finaliser of SplitMix64 (Steele, Lea and Flood 2014, doi
+    10.1145/2660193.2660195), whose high bits, scaled to the number of blocks, are uniform.
+    """
+    with np.errstate(over="ignore"):
+        x = index.astype(np.uint64) + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
+        x += np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x ^= x >> np.uint64(31)
+    return (((x >> np.uint64(32)) * np.uint64(n_blocks)) >> np.uint64(32)).astype(np.int32)

@@ -1,0 +1,127 @@
+"""Harmony: iterate { cluster; correct; converged? }.
+
+Clustering assigns cells to soft clusters, with a penalty on clusters that one batch dominates;
+correction removes from each cluster, by ridge regression, what the batch explains. Letters are the
+paper's (Korsunsky 2019): Z cells, Y centroids, R assignments, O and E observed and expected cells
+of each level in each cluster, W effects of the levels. The cells, and R with them, live behind
+`cells`; here are tables only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from harmonypy_lite.method import ridge
+from harmonypy_lite.method.formulas import unit_rows
+from harmonypy_lite.method.history import History
+from harmonypy_lite.method.passes import (
+    Assign,
+    Cells,
+    Correct,
+    CorrectAndAssign,
+    Reassign,
+    SumMoments,
+)
+from harmonypy_lite.method.rules import Setting
+from harmonypy_lite.method.totals import Composition, FixedPoint
+
+
+class Outcome(NamedTuple):
+    """What a run leaves behind, besides the corrected cells."""
+
+    Y: np.ndarray  # (K, d) centroids of the last clustering
+    O: np.ndarray  # (K, B) cells of each level in each cluster
+    E: np.ndarray  # (K, B) the same if levels were spread evenly
+    effects: ridge.Effects  # of the last correction
+    history: History
+
+
+def integrate(
+    cells: Cells,
+    setting: Setting,
+    Y: np.ndarray,
+    *,
+    on_round: Callable[[History], None] = lambda history: None,
+    on_correction: Callable[[np.ndarray, ridge.Effects], None] = lambda Y, effects: None,
+) -> Outcome:
+    """Correct the cells, from the unit centroids `Y` (K, d) on.
+
+    `on_round` is called after each round of clustering, `on_correction` before each correction
+    (what a model records).
+    """
+    history = _history(setting)
+    table = _composition(setting)
+    table.replace(cells.run(Assign(Y)))
+    history.start = setting.objective(table)
+    while True:
+        Y = cluster(cells, table, Y, setting, history, on_round)
+        effects = ridge.solve(
+            cells.run(SumMoments()),
+            setting.ridge_penalties(table),
+            setting.level_size,
+            setting.covariates,
+            setting.prune_threshold,
+        )
+        on_correction(Y, effects)
+        if history.settled():
+            cells.run(Correct(effects.W))
+            return Outcome(Y, table.O, table.E, effects, history)
+        Y = correct(cells, table, Y, effects, setting)
+
+
+def cluster(
+    cells: Cells,
+    table: Composition,
+    Y: np.ndarray,
+    setting: Setting,
+    history: History,
+    on_round: Callable[[History], None],
+) -> np.ndarray:
+    """Rounds of: for each block of cells { take out; penalise; assign; put back }."""
+    history.rounds.append([])
+    for _ in range(setting.params.max_iter_clustering or 1):
+        if setting.rules.moving_centroids:
+            Y = unit_rows(table.direction)
+        for block in range(cells.n_blocks):
+            table.take_out(block)
+            P = setting.penalty(table)
+            table.put_back(cells.run(Reassign(Y, P), block))
+        history.rounds[-1].append(setting.objective(table))
+        on_round(history)
+        if history.rounds_settled():
+            break
+    return Y
+
+
+def correct(
+    cells: Cells, table: Composition, Y: np.ndarray, effects: ridge.Effects, setting: Setting
+) -> np.ndarray:
+    """Move the cells; return the centroids that the next clustering starts from.
+
+    A cluster that corrects nothing has no intercept, and keeps its centroid.
+    """
+    if setting.rules.moving_centroids:
+        table.direction = cells.run(Correct(effects.W))
+        return Y
+    found = effects.intercept.any(axis=1, keepdims=True)
+    Y = np.where(found, unit_rows(effects.intercept), Y)
+    table.replace(cells.run(CorrectAndAssign(effects.W, Y)))
+    return Y
+
+
+def _history(setting: Setting) -> History:
+    params = setting.params
+    return History(
+        tol_harmony=params.tol_harmony or 0.0,
+        tol_clustering=params.tol_clustering or 0.0,
+        max_iter_harmony=params.max_iter_harmony,
+        early_stop=params.early_stop,
+    )
+
+
+def _composition(setting: Setting) -> Composition:
+    fixed = FixedPoint(setting.n_cells)
+    return Composition(setting.level_share, setting.covariates[0], setting.n_clusters, fixed)

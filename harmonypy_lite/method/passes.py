@@ -1,0 +1,87 @@
+"""What the method asks of the cells: five passes, and the sums that each returns.
+
+A backend (a class in `cells/`) holds the cells and answers ``run(pass)`` or ``run(pass, block)``.
+It never knows which flavour it serves. Sums travel as int64 fixed point (`FixedPoint`), so that
+they are exact and do not depend on the order in which threads, files or machines add them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, overload
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Assign:
+    """R = softmax_k(-2 (1 - u.Y_k) / sigma_k): soft clusters without penalty, all cells."""
+
+    Y: np.ndarray  # (K, d) unit centroids
+
+
+@dataclass(frozen=True)
+class Reassign:
+    """R = softmax_k(-2 (1 - u.Y_k) / sigma_k + sum_c P[k, code_c]), the cells of one block."""
+
+    Y: np.ndarray  # (K, d) unit centroids
+    P: np.ndarray  # (K, B) log-penalties
+
+
+@dataclass(frozen=True)
+class SumMoments:
+    """R' z per level, with the R in force: what the ridge regression needs."""
+
+
+@dataclass(frozen=True)
+class Correct:
+    """z_hat = z - sum_k R_ik sum_c W_k[code_c]; R stays as it is."""
+
+    W: np.ndarray  # (K, B, d) effects of the levels
+
+
+@dataclass(frozen=True)
+class CorrectAndAssign:
+    """`Correct`, then R starts anew from z_hat as in `Assign`: one read of the cells for both."""
+
+    W: np.ndarray  # (K, B, d) effects of the levels
+    Y: np.ndarray  # (K, d) unit centroids
+
+
+class Assigned(NamedTuple):
+    """What an assignment leaves behind, for one block of cells."""
+
+    block: int
+    levels: np.ndarray  # (m,) levels that have cells in the block
+    weight: np.ndarray  # (m, K) int64 fixed point: sum of R over the cells of each level
+    energy: float  # sum_ik R_ik (2 (1 - u_i.Y_k) + sigma_k log R_ik)
+    direction: np.ndarray | None  # (K, d) int64 fixed point: sum of R_ik u_i, where asked for
+
+
+class Moments(NamedTuple):
+    """Sums of the regression over all cells."""
+
+    level_sum: np.ndarray  # (K, B, d) float64: sum of R_ik z_i over the cells of level b
+    combinations: np.ndarray  # (Q, C) levels of each combination that occurs
+    weight: np.ndarray  # (K, Q) float64: sum of R_ik over the cells of each combination
+
+
+class Cells(Protocol):
+    """A backend: who holds the cells. It answers each pass with the sums named here."""
+
+    n_blocks: int
+
+    @overload
+    def run(self, task: Assign | CorrectAndAssign) -> list[Assigned]: ...
+    @overload
+    def run(self, task: Reassign, block: int) -> Assigned: ...
+    @overload
+    def run(self, task: SumMoments) -> Moments: ...
+    @overload
+    def run(self, task: Correct) -> np.ndarray | None: ...  # R'u of the corrected cells, if asked
+
+    def result(self) -> np.ndarray:
+        """Return the (N, d) float32 corrected cells in the order of the input; ends the run."""
+
+    def close(self) -> None:
+        """Give back threads, files and memory."""

@@ -1,0 +1,145 @@
+"""What makes a flavour, in one value, and the numbers that one run works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from harmonypy_lite.design import Design
+from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.method import formulas
+from harmonypy_lite.method.totals import Composition
+from harmonypy_lite.params import HarmonyParams
+
+#: exp(-87) is the smallest normal number in single precision. What a penalty within this bound can
+#: lift from below it stays under exp(60 - 87), which is nothing beside a sum of 1.
+_MILD = 60.0
+
+
+@dataclass(frozen=True)
+class Rules:
+    """One flavour of Harmony; nothing else knows flavours.
+
+    Attributes
+    ----------
+    penalty
+        P(O, E, theta), added to the log-assignment of every cell of a level.
+    diversity
+        D(O, E): the term of the objective that the penalty descends.
+    steepness
+        Bound(theta, N_b, Pr_b) on how far P can differ between two clusters.
+    moving_centroids
+        True: Y = unit(R'u) before each round, and R carries over a correction (2019).
+        False: Y = unit(intercept of the ridge regression) after a correction, and R starts anew
+        from it (2026).
+    fixed_lambda
+        Ridge penalty of every level; None: alpha E_kb.
+    prunes
+        Whether levels that are almost absent from a cluster leave its regression.
+    """
+
+    penalty: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    diversity: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    steepness: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    moving_centroids: bool
+    fixed_lambda: float | None
+    prunes: bool
+
+
+RULES = {
+    "harmony2": Rules(
+        formulas.penalty_harmony2,
+        formulas.diversity_harmony2,
+        formulas.steepness_harmony2,
+        moving_centroids=False,
+        fixed_lambda=None,
+        prunes=True,
+    ),
+    "harmony1": Rules(
+        formulas.penalty_harmony1,
+        formulas.diversity_harmony1,
+        formulas.steepness_harmony1,
+        moving_centroids=True,
+        fixed_lambda=1.0,
+        prunes=False,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The numbers of one run: a flavour's rules applied to parameters and a design.
+
+    Attributes
+    ----------
+    theta, sigma
+        (B,) after the tau discount, and (K,).
+    ridge_lambda
+        (B,) fixed penalties, or None for alpha E_kb.
+    """
+
+    rules: Rules
+    params: HarmonyParams
+    n_cells: int
+    n_clusters: int
+    theta: np.ndarray
+    sigma: np.ndarray
+    ridge_lambda: np.ndarray | None
+    level_size: np.ndarray
+    level_share: np.ndarray
+    covariates: tuple[slice, ...]
+
+    @property
+    def steep(self) -> bool:
+        """Whether exp(P) may leave the range of single precision."""
+        bound = self.rules.steepness(self.theta, self.level_size, self.level_share)
+        return sum(float(bound[levels].max()) for levels in self.covariates) > _MILD
+
+    @property
+    def prune_threshold(self) -> float | None:
+        """Share of a level below which it leaves a cluster's regression; None: never."""
+        return self.params.batch_prune_threshold if self.rules.prunes else None
+
+    def penalty(self, table: Composition) -> np.ndarray:
+        """Return P (K, B) for the composition as it stands."""
+        return self.rules.penalty(table.O, table.E, self.theta)
+
+    def ridge_penalties(self, table: Composition) -> np.ndarray:
+        """Return lambda (K, B)."""
+        if self.ridge_lambda is not None:
+            return np.broadcast_to(self.ridge_lambda, (self.n_clusters, self.theta.size))
+        return self.params.alpha * table.E
+
+    def objective(self, table: Composition) -> float:
+        """sum R 2(1-cos) + sigma sum R log R + sum theta sigma D(O, E), times 2000 / N."""
+        diversity = self.rules.diversity(table.O, table.E)
+        pays = float(np.einsum("k,kb,b->", self.sigma, diversity, self.theta))
+        return (table.energy + pays) * 2000 / self.n_cells
+
+
+def setting_for(params: HarmonyParams, design: Design) -> Setting:
+    """Check `params` against `design` and spread them over clusters and levels."""
+    params = params.resolved()
+    rules = RULES[params.flavor]
+    K = params.clusters_for(design.n_cells)
+    sigma = np.asarray(params.sigma, dtype=np.float64).ravel()
+    if sigma.size not in (1, K):
+        raise InvalidInput(
+            f"sigma has {sigma.size} values, but there are {K} clusters: give 1 or {K}."
+        )
+    fixed = rules.fixed_lambda if params.ridge_lambda is None else params.ridge_lambda
+    theta = design.per_level("theta", params.theta)
+    return Setting(
+        rules=rules,
+        params=params,
+        n_cells=design.n_cells,
+        n_clusters=K,
+        theta=formulas.discounted_theta(theta, design.level_size, K, params.tau),
+        sigma=np.broadcast_to(sigma, (K,)).copy(),
+        ridge_lambda=None if fixed is None else design.per_level("ridge_lambda", fixed),
+        level_size=design.level_size,
+        level_share=design.level_share,
+        covariates=tuple(design.level_slices()),
+    )

@@ -1,0 +1,286 @@
+"""One embedding and its batch columns in, the corrected embedding and a report out.
+
+All front doors (AnnData, scikit-learn, harmonypy's call, the command line) come through here.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from harmonypy_lite._version import __version__
+from harmonypy_lite.design import Design, design_from_columns
+from harmonypy_lite.errors import HarmonyWarning, InvalidInput, NotConvergedWarning, NumericalError
+from harmonypy_lite.params import HarmonyParams
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harmonypy_lite.method.history import History
+    from harmonypy_lite.method.loop import Outcome
+    from harmonypy_lite.method.rules import Setting
+
+
+class Progress(NamedTuple):
+    """Where a run stands; passed to the callback after each round of clustering."""
+
+    iteration: int
+    max_iter: int
+    round: int
+    max_rounds: int
+    objective: float
+
+
+@dataclass(frozen=True)
+class Integration:
+    """The result of a run.
+
+    Attributes
+    ----------
+    embedding
+        (N, d) float32 corrected cells, in the order of the input.
+    summary
+        What was done and why it stopped, in plain numbers and texts; small enough for `uns`.
+    design, outcome
+        Levels of the cells, and the tables of the last iteration (None where there was nothing to
+        correct).
+    """
+
+    embedding: np.ndarray
+    summary: dict[str, Any]
+    design: Design
+    outcome: Outcome | None
+
+
+def integrate_embedding(
+    embedding: Any,
+    batches: pd.DataFrame,
+    params: HarmonyParams,
+    *,
+    missing: str = "refuse",
+    progress: Callable[[Progress], None] | None = None,
+) -> Integration:
+    """Correct an embedding for its batches.
+
+    Parameters
+    ----------
+    embedding
+        (N, d) cells x dimensions, any real type or order; never changed.
+    batches
+        (N, C) one column per covariate.
+    params
+        All parameters.
+    missing
+        What to do with missing values in `batches`: `"refuse"`, or take them as a `"level"`.
+    progress
+        Called after each round.
+
+    Raises
+    ------
+    InvalidInput
+        Before any work, for everything in the input that cannot be used.
+    NumericalError
+        If the objective stopped being a number.
+
+    Warns
+    -----
+    HarmonyWarning
+        For covariates left out, tiny levels and zero rows.
+    NotConvergedWarning
+        When all iterations were used up.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> rng = np.random.default_rng(0)
+    >>> batch = pd.DataFrame({"batch": ["a", "b"] * 100})
+    >>> Z = rng.normal(size=(200, 5)) + (batch["batch"] == "b").to_numpy()[:, None]
+    >>> result = integrate_embedding(Z, batch, HarmonyParams())
+    >>> result.embedding.shape, result.summary["stopped"]
+    ((200, 5), 'converged')
+    """
+    began = time.perf_counter()
+    Z = as_embedding(embedding)
+    if len(batches) != len(Z):
+        raise InvalidInput(
+            f"The embedding has {len(Z)} rows and the batch column(s) {len(batches)}: one row per "
+            "cell is needed in both."
+        )
+    design = design_from_columns(batches, missing=missing)
+    if not design.covariates:
+        _warn("All cells are of one batch: there is nothing to correct.", HarmonyWarning)
+        params.clusters_for(len(Z))
+        summary = _summary(Z, design, params, None, time.perf_counter() - began)
+        return Integration(Z.astype(np.float32), summary, design, None)
+    from harmonypy_lite.method.rules import setting_for
+
+    setting = setting_for(params, design)
+    corrected, outcome = _integrate(Z, design, setting, progress)
+    summary = _summary(Z, design, setting.params, outcome, time.perf_counter() - began)
+    if outcome.history.stopped == "max_iter_harmony" and params.early_stop:
+        _warn(
+            f"The objective had not settled after {params.max_iter_harmony} iterations: see it in "
+            "the summary, or raise max_iter_harmony.",
+            NotConvergedWarning,
+        )
+    return Integration(corrected, summary, design, outcome)
+
+
+def as_embedding(embedding: Any) -> np.ndarray:
+    """Return `embedding` as a float32 or float64 array of finite numbers; copies only to cast."""
+    if hasattr(embedding, "toarray"):
+        raise InvalidInput(
+            "The embedding is a sparse matrix: give a dense one, such as the result of a PCA."
+        )
+    Z = np.asarray(embedding)
+    if Z.ndim != 2 or 0 in Z.shape:
+        raise InvalidInput(
+            f"The embedding has shape {Z.shape}: it must be cells x dimensions, none of them 0."
+        )
+    if Z.dtype not in (np.float32, np.float64):
+        if Z.dtype.kind not in "fiubO":
+            raise InvalidInput(f"The embedding has type {Z.dtype}: real numbers are needed.")
+        try:
+            Z = Z.astype(np.float32 if Z.dtype == np.float16 else np.float64)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(
+                f"The embedding has entries that are not numbers ({error}): cast it to float32."
+            ) from None
+    if not (np.isfinite(Z.max()) and np.isfinite(Z.min())):
+        bad = np.flatnonzero(~np.isfinite(Z).all(axis=1))
+        raise InvalidInput(
+            f"The embedding has NaN or infinite values in {bad.size} of {len(Z)} rows (first: "
+            f"{', '.join(map(str, bad[:5]))}): remove those cells or make the embedding anew."
+        )
+    if max(Z.max(), -Z.min()) > np.finfo(np.float32).max:
+        raise InvalidInput("The embedding has numbers beyond single precision: scale it down.")
+    return Z
+
+
+def _integrate(
+    Z: np.ndarray,
+    design: Design,
+    setting: Setting,
+    progress: Callable[[Progress], None] | None,
+) -> tuple[np.ndarray, Outcome]:
+    from harmonypy_lite.cells.in_memory import InMemoryCells
+    from harmonypy_lite.method import blocks, loop, start
+    from harmonypy_lite.threads import Workers
+
+    params = setting.params
+    rng = np.random.default_rng(params.rng)
+    n_blocks = blocks.number_of_blocks(params.block_proportion, len(Z))
+    block = blocks.block_of_cells(np.arange(len(Z)), n_blocks, int(rng.integers(2**63)))
+    sample = start.sample_cells(len(Z), setting.n_clusters, rng)
+    with Workers(params.n_jobs) as workers:
+        Y = start.start_centroids(Z[sample], setting.n_clusters, rng)
+        cells = InMemoryCells(
+            Z,
+            design.codes,
+            block,
+            n_blocks,
+            design.n_levels,
+            setting.sigma,
+            directions=setting.rules.moving_centroids,
+            steep=setting.steep,
+            keep=True,
+            workers=workers,
+        )
+        outcome = loop.integrate(cells, setting, Y, on_round=_watch(setting, progress))
+        return cells.result(), outcome
+
+
+def _watch(
+    setting: Setting, progress: Callable[[Progress], None] | None
+) -> Callable[[History], None]:
+    params = setting.params
+
+    def on_round(history: History) -> None:
+        objective = history.rounds[-1][-1]
+        iteration, round_ = len(history.rounds), len(history.rounds[-1])
+        if not np.isfinite(objective):
+            raise NumericalError(
+                f"The objective is {objective} after round {round_} of iteration {iteration} "
+                f"({setting.n_cells} cells, {setting.n_clusters} clusters, "
+                f"{setting.theta.size} levels); this is a defect, please report it."
+            )
+        if progress is not None:
+            progress(
+                Progress(
+                    iteration,
+                    params.max_iter_harmony,
+                    round_,
+                    params.max_iter_clustering or 0,
+                    objective,
+                )
+            )
+
+    return on_round
+
+
+def _summary(
+    Z: np.ndarray,
+    design: Design,
+    params: HarmonyParams,
+    outcome: Outcome | None,
+    seconds: float,
+) -> dict[str, Any]:
+    levels = {c: len(names) for c, names in zip(design.covariates, design.levels, strict=True)}
+    summary: dict[str, Any] = {
+        "n_cells": len(Z),
+        "n_dims": Z.shape[1],
+        "covariates": levels,
+        "dropped_covariates": dict(design.dropped),
+        "n_clusters": params.clusters_for(len(Z)),
+        "iterations": 0,
+        "rounds": [],
+        "stopped": "nothing to correct",
+        "objective": [],
+        "cluster_sizes": [],
+        "parameters": _plain_parameters(params),
+        "versions": _versions(),
+        "seconds": round(seconds, 3),
+    }
+    if outcome is not None:
+        history = outcome.history
+        first = design.level_slices()[0]
+        summary["iterations"] = len(history.rounds)
+        summary["rounds"] = [len(rounds) for rounds in history.rounds]
+        summary["stopped"] = history.stopped
+        summary["objective"] = [float(x) for x in history.objective]
+        summary["cluster_sizes"] = [float(x) for x in outcome.O[:, first].sum(axis=1)]
+    return summary
+
+
+def _plain_parameters(params: HarmonyParams) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for parameter in fields(params):
+        value = getattr(params, parameter.name)
+        if isinstance(value, np.random.Generator):
+            value = "numpy.random.Generator"
+        elif isinstance(value, np.ndarray | np.generic):
+            value = value.tolist()
+        plain[parameter.name] = value
+    return plain
+
+
+def _versions() -> dict[str, str]:
+    import platform
+
+    import numba
+
+    return {
+        "harmonypy_lite": __version__,
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _warn(text: str, category: type[Warning]) -> None:
+    warnings.warn(text, category, stacklevel=3)
