@@ -1,0 +1,150 @@
+"""Integrate a file: read the few parts that are needed, run, write the result safely."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harmonypy_lite import output
+from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.lookup import check_basis, check_columns, key_list
+from harmonypy_lite.params import HarmonyParams
+from harmonypy_lite.record import storable, uns_record
+from harmonypy_lite.stores import CellStore, NewParts, check_readable, open_store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harmonypy_lite.run import Progress
+
+log = logging.getLogger("harmonypy_lite")
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """Where the result was written, and the summary of the run."""
+
+    path: Path
+    summary: dict[str, Any]
+
+
+def integrate_file(
+    path: str | os.PathLike[str],
+    key: str | Sequence[str],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    in_place: bool = False,
+    overwrite: bool = False,
+    basis: str = "X_pca",
+    adjusted_basis: str = "X_pca_harmony",
+    params: HarmonyParams | None = None,
+    missing: str = "refuse",
+    preprocess: bool = False,
+    layer: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> FileResult:
+    """Integrate the embedding in an .h5ad file; the result is complete or absent.
+
+    Only the columns `key` and the embedding are read. All else is copied untouched.
+
+    Parameters
+    ----------
+    path : the .h5ad file.
+    key : column or columns of obs that tell batches apart.
+    out : the new file; by default ``NAME_harmony.h5ad`` beside the input.
+    in_place : add the result to the input itself.
+    overwrite : replace an output file, or a result in the file, that is there already.
+    basis : key of obsm with the embedding.
+    adjusted_basis : key of obsm for the result, float32.
+    params : the parameters of the method.
+    missing : "refuse" cells without a value in `key`, or make them a "level" of their own.
+    preprocess : make the PCA first, see :func:`harmonypy_lite.pp.preprocess`.
+    layer : where the counts are, for `preprocess`; by default X.
+    progress : called after each round.
+
+    Raises
+    ------
+    InvalidInput
+        Before any work, with what to do.
+    """
+    keys = key_list(key)
+    source = Path(path).expanduser()
+    given = None if out is None else Path(out).expanduser()
+    check_readable(source)
+    target = output.plan(source, given, in_place=in_place, overwrite=overwrite)
+    before = _fingerprint(source)
+    with open_store(source) as store:
+        check_columns(keys, store.columns())
+        if not preprocess:
+            check_basis(basis, store.embeddings())
+        parts = _promised(adjusted_basis, basis if preprocess else None)
+        _check_clashes(store, parts, overwrite, preprocess=preprocess)
+        batches = store.obs(keys)
+        made = _pca(store, batches, basis, layer) if preprocess else NewParts(obsm={})
+        embedding = made.obsm[basis] if preprocess else store.embedding(basis)
+        write = store.write
+    new_bytes = embedding.shape[0] * embedding.shape[1] * 4
+    output.check_space(target, new_bytes + sum(a.nbytes for a in made.obsm.values()))
+
+    from harmonypy_lite.run import integrate_embedding
+
+    done = integrate_embedding(
+        embedding, batches, params or HarmonyParams(), missing=missing, progress=progress
+    )
+    if _fingerprint(source) != before:
+        raise RuntimeError(f"{source} was changed by another program during the run; run again.")
+    record = uns_record(done.summary, basis=basis, adjusted_basis=adjusted_basis)
+    with output.replacing(target) as copy:
+        write(
+            copy,
+            NewParts(
+                {**made.obsm, adjusted_basis: done.embedding},
+                made.varm,
+                {**made.uns, "harmony": record},
+            ),
+        )
+    log.info("wrote %s", target.path)
+    return FileResult(Path(target.shown), done.summary)
+
+
+def _promised(adjusted_basis: str, pca: str | None) -> NewParts:
+    """Return the names that the run will write, to be checked before it starts."""
+    empty = np.empty(0)
+    if pca is None:
+        return NewParts({adjusted_basis: empty}, uns={"harmony": {}})
+    return NewParts({pca: empty, adjusted_basis: empty}, {"PCs": empty}, {"pca": {}, "harmony": {}})
+
+
+def _check_clashes(store: CellStore, parts: NewParts, overwrite: bool, *, preprocess: bool) -> None:
+    clashes = store.clashes(parts)
+    if clashes and not overwrite:
+        other = "--basis and --adjusted-basis" if preprocess else "--adjusted-basis NAME"
+        raise InvalidInput(
+            f"{store.path} holds {' and '.join(clashes)} already: --overwrite replaces "
+            f"{'it' if len(clashes) == 1 else 'them'} in the output, {other} "
+            f"{'choose other names' if preprocess else 'writes beside it'}."
+        )
+
+
+def _pca(store: CellStore, batches: pd.DataFrame, basis: str, layer: str | None) -> NewParts:
+    from anndata import AnnData
+
+    from harmonypy_lite.pp import preprocess
+
+    obs = batches.set_index(batches.index.astype(str))
+    adata = AnnData(store.counts(layer), obs=obs)
+    preprocess(adata, list(batches), basis=basis)
+    return NewParts(
+        {basis: adata.obsm[basis]}, {"PCs": adata.varm["PCs"]}, {"pca": storable(adata.uns["pca"])}
+    )
+
+
+def _fingerprint(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns

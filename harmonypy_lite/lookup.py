@@ -1,0 +1,55 @@
+"""Names that the user gave against the names that are there, before any work."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from harmonypy_lite.errors import InvalidInput
+
+
+def key_list(key: str | Sequence[str]) -> list[str]:
+    """Return one key or several as a list; refuses none and the same one twice."""
+    keys = [key] if isinstance(key, str) else list(key)
+    if not keys or not all(isinstance(k, str) for k in keys):
+        raise InvalidInput(
+            f"key={key!r}: give the name of a column of obs that tells batches apart, or a list "
+            "of names."
+        )
+    twice = sorted({k for k in keys if keys.count(k) > 1})
+    if twice:
+        raise InvalidInput(f"The key {twice[0]!r} was given twice: give each column once.")
+    return keys
+
+
+def check_columns(keys: Sequence[str], columns: Iterable[str]) -> None:
+    """Refuse keys that are no columns of obs; the message lists those that are."""
+    there = list(columns)
+    for key in keys:
+        if key not in there:
+            raise InvalidInput(f"There is no obs column {key!r}{_instead(key, there, 'obs')}.")
+
+
+def check_basis(basis: str, embeddings: Iterable[str]) -> None:
+    """Refuse a basis that obsm lacks; says how to make a PCA where there is none."""
+    there = list(embeddings)
+    if basis in there:
+        return
+    text = f"There is no embedding obsm[{basis!r}]{_instead(basis, there, 'obsm')}."
+    if not any("pca" in name.lower() for name in there):
+        text += (
+            " Make a PCA first, in Python: scanpy.pp.normalize_total(adata); "
+            "scanpy.pp.log1p(adata); scanpy.pp.highly_variable_genes(adata, batch_key=...); "
+            "scanpy.pp.pca(adata). On the command line --preprocess does these steps."
+        )
+    raise InvalidInput(text)
+
+
+def _instead(name: str, there: list[str], holder: str) -> str:
+    if not there:
+        return f": {holder} is empty"
+    close = difflib.get_close_matches(name.lower(), [n.lower() for n in there], n=1)
+    near = next((n for n in there if close and n.lower() == close[0]), None)
+    shown = ", ".join(there[:30]) + (f" and {len(there) - 30} more" if len(there) > 30 else "")
+    hint = f". Did you mean {near!r}?" if near else ""
+    return f"{hint} {holder} has: {shown}" if hint else f"; {holder} has: {shown}"

@@ -1,0 +1,182 @@
+"""The options of the command line: made from the fields of HarmonyParams, grouped in the help."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import click
+
+from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.params import HarmonyParams
+
+INPUT, OUTPUT, METHOD, LIMITS = "Input", "Output", "Method", "Iterations and threads"
+MESSAGES = "Messages"
+_LIMITS = {"max_iter_harmony", "max_iter_clustering", "tol_harmony", "tol_clustering"}
+_LIMITS |= {"early_stop", "rng", "n_jobs"}
+_EXTRA_NAMES = {"rng": "--seed", "n_jobs": "-j"}
+
+
+class SectionedOption(click.Option):
+    """An option that the help shows under a heading."""
+
+    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+class SectionedCommand(click.Command):
+    """A command whose help lists its options under headings, in the order of the code."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one list of options per heading."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            entry = parameter.get_help_record(ctx)
+            if entry is not None and isinstance(parameter, click.Option):
+                section = getattr(parameter, "section", MESSAGES)  # --help is click's own
+                sections.setdefault(section, []).append(entry)
+        for heading, entries in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(entries, col_max=26)
+
+
+def option(*names: str, section: str, **kwargs: Any) -> Callable[[Any], Any]:
+    """Declare an option under a heading of the help."""
+    return click.option(*names, cls=SectionedOption, section=section, **kwargs)
+
+
+class Number(click.ParamType):
+    """A number, or the word none."""
+
+    name = "NUMBER"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return a float, or the word itself, which stands for None."""
+        if not isinstance(value, str) or value.lower() == "none":
+            return value
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is no number.", param, ctx)
+
+
+def _parameter_option(parameter: Any) -> Callable[[Any], Any]:
+    meta, name = parameter.metadata, parameter.name
+    flag = option_name(name)
+    names = [flag] + ([_EXTRA_NAMES[name]] if name in _EXTRA_NAMES else [])
+    text = _help_text(meta["meaning"])
+    if parameter.default is not None and meta["kind"] != "bool":
+        text += f"  [default: {parameter.default:g}]" if _is_number(parameter.default) else ""
+        text += f"  [default: {parameter.default}]" if isinstance(parameter.default, str) else ""
+    section = LIMITS if name in _LIMITS else METHOD
+    kinds: Mapping[str, dict[str, Any]] = {
+        "choice": {"type": click.Choice(meta.get("choices", ()))},
+        "int": {"type": int, "metavar": "N"},
+        "seed": {"type": int, "metavar": "N"},
+        "float": {"type": Number()},
+        "per level": {"multiple": True, "metavar": "NUMBERS"},
+        "per cluster": {"multiple": True, "metavar": "NUMBERS"},
+        "bool": {},
+    }
+    if meta["kind"] == "bool":
+        names = [f"{flag}/--no-{flag.removeprefix('--')}"]
+    return option(*names, name, section=section, help=text, default=None, **kinds[meta["kind"]])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _help_text(meaning: str) -> str:
+    """Turn `some_parameter` into --some-parameter, and drop the quotes of other words."""
+    names = {parameter.name for parameter in fields(HarmonyParams)}
+
+    def shown(match: re.Match[str]) -> str:
+        return option_name(match[1]) if match[1] in names else match[1]
+
+    return re.sub(r"`([^`]+)`", shown, meaning)
+
+
+def option_name(parameter: str) -> str:
+    """Return the option of a parameter: ``max_iter_harmony`` -> ``--max-iter-harmony``."""
+    return "--" + parameter.replace("_", "-")
+
+
+def parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command one option for each field of HarmonyParams."""
+    for parameter in reversed(fields(HarmonyParams)):
+        command = _parameter_option(parameter)(command)
+    return command
+
+
+def params_from(given: Mapping[str, Any]) -> HarmonyParams:
+    """Return the parameters from the values of the options; absent ones keep their default.
+
+    Examples
+    --------
+    >>> params_from({"theta": ("donor=4,chemistry=1",), "rng": None}).theta
+    {'donor': 4.0, 'chemistry': 1.0}
+    """
+    values: dict[str, Any] = {}
+    for parameter in fields(HarmonyParams):
+        value = given.get(parameter.name)
+        if value is None or value == ():
+            continue
+        if isinstance(value, tuple):
+            value = numbers(parameter.name, value, named=parameter.metadata["kind"] == "per level")
+        values[parameter.name] = None if value == "none" else value
+    try:
+        return HarmonyParams(**values)
+    except InvalidInput as error:
+        raise InvalidInput(_as_option(str(error))) from None
+
+
+def _as_option(message: str) -> str:
+    name, equals, rest = message.partition("=")
+    if equals and name in {parameter.name for parameter in fields(HarmonyParams)}:
+        return f"{option_name(name)} {rest}"
+    return message
+
+
+def numbers(name: str, texts: tuple[str, ...], *, named: bool) -> Any:
+    """Read ``2``, ``4,2`` (in the order of the keys) or ``donor=4,chemistry=2``.
+
+    An option that is given several times counts as one list. ``donor=1,2,3`` gives donor one
+    value per level.
+
+    Examples
+    --------
+    >>> numbers("theta", ("4", "2"), named=True)
+    [4.0, 2.0]
+    >>> numbers("theta", ("donor=4",), named=True)
+    {'donor': 4.0}
+    """
+    flat: list[float] = []
+    by_name: dict[str, list[float]] = {}
+    for text in texts:
+        current = flat
+        for part in text.split(","):
+            covariate, equals, number = part.rpartition("=")
+            if equals and named:
+                current = by_name.setdefault(covariate.strip(), [])
+            current.append(_number(name, text, number if named else part))
+    if flat and by_name:
+        raise InvalidInput(
+            f"{option_name(name)} {' '.join(texts)}: give names for all numbers or for none."
+        )
+    if by_name:
+        return {covariate: v[0] if len(v) == 1 else v for covariate, v in by_name.items()}
+    return flat[0] if len(flat) == 1 else flat
+
+
+def _number(name: str, text: str, part: str) -> float:
+    try:
+        return float(part)
+    except ValueError:
+        raise InvalidInput(
+            f"{option_name(name)} {text!r}: {part.strip()!r} is no number. Give one (2), one per "
+            "--key (4,2)" + (", or by name (donor=4,chemistry=2)." if name != "sigma" else ".")
+        ) from None

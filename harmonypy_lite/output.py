@@ -1,0 +1,217 @@
+"""Output that is complete or absent: a temporary file in the target's folder, then a rename.
+
+Everything that can be known before the work (folder, permission, space, existing files) is
+checked before the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harmonypy_lite.errors import InvalidInput
+
+_FICLONE = 0x40049409  # linux/fs.h; Python has no name for it
+_SPARE = 16 << 20  # bytes of headers, tables and record that come on top of the new arrays
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the result goes; made by :func:`plan`, which has checked it.
+
+    Attributes
+    ----------
+    source : the file that is copied, links resolved.
+    path : the file that will exist at the end, links resolved (a link itself is kept).
+    shown : the path as the user gave it, for messages.
+    mode : permission bits of the result; None leaves them to the umask.
+    """
+
+    source: Path
+    path: Path
+    shown: str
+    mode: int | None
+
+
+def default_output(source: Path) -> Path:
+    """Return the output's path when none was given: ``pbmc.h5ad`` -> ``pbmc_harmony.h5ad``."""
+    return source.with_name(f"{source.stem}_harmony{source.suffix}")
+
+
+def plan(
+    source: Path, out: Path | None, *, in_place: bool = False, overwrite: bool = False
+) -> Target:
+    """Decide where the result goes, and check that it may go there.
+
+    Raises
+    ------
+    InvalidInput
+        It exists already, it is the input, its folder is absent or closed, or both an output and
+        `in_place` were given.
+    """
+    if in_place and out is not None:
+        raise InvalidInput(f"Both an output ({out}) and --in-place were given: choose one of them.")
+    real = source.resolve()
+    if in_place:
+        return _existing(real, real, str(source), "the input")
+    shown = default_output(source) if out is None else out
+    path = shown.resolve()
+    if path.is_dir():
+        raise InvalidInput(
+            f"The output {shown} is a folder: give the name of a file in it, such as "
+            f"{shown / default_output(source).name}."
+        )
+    if path == real or (path.exists() and path.samefile(real)):
+        raise InvalidInput(
+            f"The output {shown} is the input itself: use --in-place to write into it."
+        )
+    if path.exists():
+        if not overwrite:
+            raise InvalidInput(
+                f"The output {shown} exists already: --overwrite replaces it, -o FILE writes "
+                "elsewhere."
+            )
+        return _existing(real, path, str(shown), "the output")
+    _check_folder(path, str(shown))
+    return Target(real, path, str(shown), None)
+
+
+def _existing(source: Path, path: Path, shown: str, what: str) -> Target:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    # the rename would succeed on a read-only file, but its owner said not to change it; the bits
+    # are looked at as well because root may write everything
+    if not mode & 0o222 or not os.access(path, os.W_OK):
+        raise InvalidInput(
+            f"{what[0].upper()}{what[1:]} {shown} is read-only: write elsewhere with -o FILE, or "
+            f"allow writing (chmod u+w {shown})."
+        )
+    _check_folder(path, shown)
+    return Target(source, path, shown, mode)
+
+
+def _check_folder(path: Path, shown: str) -> None:
+    folder = path.parent
+    if not folder.is_dir():
+        raise InvalidInput(f"The folder of the output {shown} does not exist: make {folder} first.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InvalidInput(
+            f"Nothing can be written to {folder}, the folder of the output {shown}: choose "
+            "another place with -o FILE."
+        )
+
+
+def check_space(target: Target, extra: int) -> None:
+    """Refuse when the copy and `extra` new bytes do not fit into the target's file system.
+
+    Where the file system can share blocks between files (btrfs, XFS), the copy takes no space.
+    """
+    needed = extra + _SPARE
+    if not _shares_blocks(target):
+        needed += target.source.stat().st_size
+    free = shutil.disk_usage(target.path.parent).free
+    if free < needed:
+        raise InvalidInput(
+            f"Not enough space for {target.shown}: the copy of the input and the new embedding "
+            f"need {human(needed)}, and {target.path.parent} has {human(free)} free. Make room, "
+            "or choose another place with -o FILE."
+        )
+
+
+def human(n_bytes: float) -> str:
+    """Return a size in words, such as ``22.5 MB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"
+
+
+@contextlib.contextmanager
+def replacing(target: Target) -> Iterator[Path]:
+    """Give the path of a full copy of the source; put it in the target's place at the end.
+
+    Any exception, Ctrl-C among them, removes the copy and leaves the target as it was. A process
+    that is killed outright leaves a file ``.NAME.*.partial`` and nothing else.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (folder / "a.txt").write_text("cells")
+    >>> with replacing(plan(folder / "a.txt", folder / "b.txt")) as copy:
+    ...     _ = copy.write_text(copy.read_text() + ", corrected")
+    >>> (folder / "b.txt").read_text()
+    'cells, corrected'
+    """
+    copy = target.path.with_name(f".{target.path.name[:200]}.{secrets.token_hex(4)}.partial")
+    # not tempfile.mkstemp: its files are closed to everyone else, an output should follow the umask
+    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    try:
+        _copy(target.source, copy)
+        yield copy
+        _settle(copy, target)
+        os.replace(copy, target.path)
+    except BaseException:
+        copy.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.path.parent)
+
+
+def _settle(copy: Path, target: Target) -> None:
+    """Bring the bytes to the disk before the name points to them, with the old file's mode."""
+    with open(copy, "rb") as handle:
+        os.fsync(handle.fileno())
+    if target.mode is not None:
+        owner = target.path.stat()
+        with contextlib.suppress(OSError):  # only root may give files away
+            os.chown(copy, owner.st_uid, owner.st_gid)
+        copy.chmod(target.mode)
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not every file system syncs folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _copy(source: Path, copy: Path) -> None:
+    if not _clone(source, copy):
+        shutil.copyfile(source, copy)
+
+
+def _clone(source: Path, copy: Path) -> bool:
+    """Let `copy` share the blocks of `source`; False where the system cannot."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+    with open(source, "rb") as old, open(copy, "r+b") as new:
+        try:
+            fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
+        except OSError:
+            return False
+    return True
+
+
+def _shares_blocks(target: Target) -> bool:
+    probe = target.path.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        return _clone(target.source, probe)
+    except OSError as error:
+        raise InvalidInput(
+            f"Nothing can be written to {target.path.parent}, the folder of the output "
+            f"{target.shown} ({error.strerror}): choose another place with -o FILE."
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)

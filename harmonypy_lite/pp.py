@@ -1,0 +1,242 @@
+"""Integration and preprocessing of AnnData objects, with scanpy's keyword names."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harmonypy_lite.elements import sparse_message
+from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.lookup import check_basis, check_columns, key_list
+from harmonypy_lite.params import HarmonyParams, PerLevel, documented
+from harmonypy_lite.record import uns_record
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+log = logging.getLogger("harmonypy_lite")
+
+_N_GENES = 2000
+_N_COMPONENTS = 50
+
+
+@documented
+def harmony_integrate(
+    adata: AnnData,
+    key: str | Sequence[str],
+    *,
+    basis: str = "X_pca",
+    adjusted_basis: str = "X_pca_harmony",
+    flavor: str = "harmony2",
+    n_clusters: int | None = None,
+    theta: PerLevel = 2.0,
+    sigma: float | Sequence[float] = 0.1,
+    tau: float = 0.0,
+    alpha: float = 0.2,
+    ridge_lambda: PerLevel | None = None,
+    batch_prune_threshold: float | None = 1e-5,
+    block_proportion: float = 0.05,
+    max_iter_harmony: int = 10,
+    max_iter_clustering: int | None = None,
+    tol_harmony: float | None = None,
+    tol_clustering: float | None = None,
+    early_stop: bool = True,
+    rng: int | np.random.Generator = 0,
+    n_jobs: int | None = None,
+    missing: str = "refuse",
+    verbose: bool | None = None,
+) -> None:
+    """Mix the batches of an embedding with Harmony.
+
+    Writes ``adata.obsm[adjusted_basis]`` (n_cells, d), a float32 array, and the record of the run
+    to ``adata.uns["harmony"]``: parameters, versions, objective, why it stopped. A result that is
+    there already is replaced, which is logged. A view becomes a copy of its own, as in scanpy.
+
+    Parameters
+    ----------
+    adata : annotated data with an embedding (n_cells, d).
+    key : column of ``adata.obs`` that tells batches apart, or several.
+    basis : key of ``adata.obsm`` with the embedding.
+    adjusted_basis : key of ``adata.obsm`` for the result.
+    {parameters}
+    missing : default 'refuse'
+        Cells without a value in `key`: "refuse" them, or make them a "level" of their own.
+    verbose : default None
+        Show a progress bar; by default on a terminal or in a notebook only.
+
+    Raises
+    ------
+    InvalidInput
+        Before any work: a key or basis that is not there (the message lists those that are), or
+        values that cannot be used.
+
+    Examples
+    --------
+    >>> import anndata, numpy as np, pandas as pd
+    >>> draws = np.random.default_rng(0)
+    >>> obs = pd.DataFrame({"donor": ["a", "b"] * 100}, index=[f"cell{i}" for i in range(200)])
+    >>> adata = anndata.AnnData(obs=obs, obsm={"X_pca": draws.normal(size=(200, 5))})
+    >>> harmony_integrate(adata, "donor")
+    >>> adata.obsm["X_pca_harmony"].shape
+    (200, 5)
+    >>> adata.uns["harmony"]["covariates"].tolist()
+    ['donor']
+    """
+    params = HarmonyParams(
+        flavor=flavor,
+        n_clusters=n_clusters,
+        theta=theta,
+        sigma=sigma,
+        tau=tau,
+        alpha=alpha,
+        ridge_lambda=ridge_lambda,
+        batch_prune_threshold=batch_prune_threshold,
+        block_proportion=block_proportion,
+        max_iter_harmony=max_iter_harmony,
+        max_iter_clustering=max_iter_clustering,
+        tol_harmony=tol_harmony,
+        tol_clustering=tol_clustering,
+        early_stop=early_stop,
+        rng=rng,
+        n_jobs=n_jobs,
+    )
+    keys = key_list(key)
+    check_columns(keys, adata.obs.columns)
+    embedding = _embedding(adata, basis)
+
+    from harmonypy_lite.progress import progress_bar
+    from harmonypy_lite.run import integrate_embedding
+
+    with progress_bar(verbose) as progress:
+        done = integrate_embedding(
+            embedding, adata.obs[keys], params, missing=missing, progress=progress
+        )
+    record = uns_record(done.summary, basis=basis, adjusted_basis=adjusted_basis)
+    _store(adata, adjusted_basis, done.embedding, record)
+
+
+def _embedding(adata: AnnData, basis: str) -> np.ndarray:
+    """Return the embedding; everything that would stop the result from being stored is found."""
+    _refuse_backed_view(adata)
+    check_basis(basis, adata.obsm.keys())
+    import scipy.sparse
+
+    found = adata.obsm[basis]
+    where = f"obsm[{basis!r}]"
+    if scipy.sparse.issparse(found):
+        raise InvalidInput(sparse_message(where))
+    if hasattr(found, "dtypes"):  # a DataFrame
+        words = [str(name) for name, kind in found.dtypes.items() if kind.kind not in "iufb"]
+        if words:
+            raise InvalidInput(
+                f"{where} has columns that are no numbers ({', '.join(words[:5])}): keep the "
+                "numeric columns only."
+            )
+        found = found.to_numpy()
+    return np.asarray(found)
+
+
+def _refuse_backed_view(adata: AnnData) -> None:
+    if adata.is_view and adata.isbacked:
+        raise InvalidInput(
+            "This AnnData is a view of a file on disk, which can hold no new parts: use "
+            "adata.to_memory(), or the whole file before taking the subset."
+        )
+
+
+def _store(adata: AnnData, name: str, embedding: np.ndarray, record: dict[str, Any]) -> None:
+    if name in adata.obsm:
+        log.info("obsm[%r] was there already and is replaced by the new result", name)
+    with warnings.catch_warnings():
+        if adata.is_view:
+            from anndata import ImplicitModificationWarning
+
+            log.info("this AnnData was a view; it is now a copy that holds the result")
+            warnings.simplefilter("ignore", ImplicitModificationWarning)
+        adata.obsm[name] = embedding
+        adata.uns["harmony"] = record
+
+
+def preprocess(adata: AnnData, batch_keys: str | Sequence[str], *, basis: str = "X_pca") -> None:
+    """Make the PCA that Harmony needs from counts, with scanpy's usual steps.
+
+    Each cell is scaled to the median depth, log(1 + x) taken, the 2,000 genes that vary most
+    within batches chosen (batches of the first key), and 50 components computed. Works on a copy:
+    only ``obsm[basis]``, ``varm["PCs"]`` and ``uns["pca"]`` are written, X stays as it is.
+
+    Parameters
+    ----------
+    adata : counts in X (n_cells, n_genes), dense or sparse.
+    batch_keys : column of ``adata.obs`` that tells batches apart, or several.
+    basis : key of ``adata.obsm`` for the PCA.
+
+    Raises
+    ------
+    InvalidInput
+        X holds no counts, or the cells or genes are too few for a PCA.
+
+    Examples
+    --------
+    >>> import anndata, numpy as np, pandas as pd
+    >>> draws = np.random.default_rng(0)
+    >>> obs = pd.DataFrame({"donor": ["a", "b"] * 50}, index=[f"cell{i}" for i in range(100)])
+    >>> adata = anndata.AnnData(draws.poisson(3.0, (100, 60)).astype("float32"), obs=obs)
+    >>> preprocess(adata, "donor")
+    >>> adata.obsm["X_pca"].shape
+    (100, 50)
+    """
+    keys = key_list(batch_keys)
+    check_columns(keys, adata.obs.columns)
+    _refuse_backed_view(adata)
+    counts = adata.X[:] if adata.isbacked else adata.X
+    _check_counts(counts)
+
+    import scanpy as sc
+    from anndata import AnnData as Cells
+
+    obs = adata.obs[keys[:1]].astype(str).astype("category")
+    cells = Cells(counts.astype(np.float32), obs=obs)
+    with warnings.catch_warnings():
+        # scanpy's notes on its own insides, and on genes without variance in a batch of few cells,
+        # are nothing that a user can act on
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.filterwarnings("ignore", "`n_top_genes` >", UserWarning)
+        sc.pp.normalize_total(cells)
+        sc.pp.log1p(cells)
+        n_top = min(_N_GENES, cells.n_vars)
+        sc.pp.highly_variable_genes(cells, batch_key=keys[0], n_top_genes=n_top)
+        n_genes = int(cells.var["highly_variable"].sum())
+        n_components = min(_N_COMPONENTS, cells.n_obs - 1, n_genes - 1)
+        sc.pp.pca(cells, n_comps=n_components, mask_var="highly_variable")
+    adata.obsm[basis] = cells.obsm["X_pca"]
+    adata.varm["PCs"] = cells.varm["PCs"]
+    adata.uns["pca"] = cells.uns["pca"]
+
+
+def _check_counts(counts: Any) -> None:
+    import scipy.sparse
+
+    if counts is None:
+        raise InvalidInput("X is empty: preprocessing needs the counts there.")
+    n_cells, n_genes = counts.shape
+    if n_cells < 3 or n_genes < 3:
+        raise InvalidInput(
+            f"{n_cells} cells x {n_genes} genes are too few for a PCA: at least 3 x 3."
+        )
+    # a sample is enough to tell counts from logarithms
+    stored = counts.data if scipy.sparse.issparse(counts) else np.asarray(counts[:1000])
+    stored = stored.ravel()[:1_000_000]
+    if stored.dtype.kind not in "iufb":
+        raise InvalidInput(f"X holds {stored.dtype} values: preprocessing needs counts.")
+    odd = stored[(stored < 0) | (stored != np.floor(stored))]
+    if odd.size:
+        raise InvalidInput(
+            f"X holds no counts (there are values such as {odd[0]:.4g}), it was normalised "
+            "before: give the layer with the counts (--layer), or make the PCA from X with "
+            "scanpy.pp.pca."
+        )

@@ -1,0 +1,60 @@
+"""The summary of a run in the types that .h5ad and zarr files can hold, for ``uns["harmony"]``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def uns_record(summary: Mapping[str, Any], *, basis: str, adjusted_basis: str) -> dict[str, Any]:
+    """Return the summary as nested dicts of texts, numbers and arrays.
+
+    A value of None is left out (anndata < 0.12 cannot read it), and what was given per covariate
+    becomes two parallel arrays or JSON text: a covariate may be named ``a/b``, which no file can
+    hold as a key. The time it took is left out, so that the same run gives the same file.
+
+    Examples
+    --------
+    >>> record = uns_record({"covariates": {"donor": 3}, "objective": [9.5, 9.1]},
+    ...                     basis="X_pca", adjusted_basis="X_pca_harmony")
+    >>> record["covariates"].tolist(), record["n_levels"].tolist()
+    (['donor'], [3])
+    """
+    record: dict[str, Any] = {"basis": basis, "adjusted_basis": adjusted_basis}
+    for name, value in summary.items():
+        if name == "covariates":
+            record["covariates"] = np.array(list(value), dtype=object)
+            record["n_levels"] = np.array(list(value.values()), dtype=np.int64)
+        elif name == "dropped_covariates":
+            reasons = [f"{covariate}: {reason}" for covariate, reason in value.items()]
+            record[name] = np.array(reasons, dtype=object)
+        elif isinstance(value, Mapping):
+            record[name] = {k: _plain(v) for k, v in value.items() if v is not None}
+        elif value is not None and name != "seconds":
+            record[name] = _plain(value)
+    return record
+
+
+def storable(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested dicts without the values of None that older anndata cannot read."""
+    return {
+        name: storable(value) if isinstance(value, Mapping) else _plain(value)
+        for name, value in tree.items()
+        if value is not None
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return json.dumps(value)
+    if isinstance(value, str | bool | int | float | np.generic):
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind in "iufb":
+        return array if array.size else array.astype(np.float64)
+    if array.dtype.kind in "UO" and all(isinstance(v, str) for v in array.ravel()):
+        return array.astype(object)
+    return json.dumps(value, default=str)

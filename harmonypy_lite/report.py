@@ -1,0 +1,145 @@
+"""What the command line prints: a run's summary and a file's contents, for people."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harmonypy_lite.output import human
+
+if TYPE_CHECKING:
+    from harmonypy_lite.stores import Column, Contents
+
+_STOPPED = {
+    "converged": "the objective settled",
+    "objective rose": "the objective rose",
+    "max_iter_harmony": "all iterations were used before the objective settled",
+    "nothing to correct": "nothing to correct",
+}
+_BATCH_NAME = re.compile(
+    r"batch|donor|sample|patient|subject|individual|library|lane|channel|plate|chip|pool|run|"
+    r"chemistry|assay|tech|protocol|platform|study|dataset|data_?set|lab|site|cent(er|re)|"
+    r"experiment|replicate|orig\.?_?ident|suspension",
+    re.IGNORECASE,
+)
+
+
+def count(n: int, word: str) -> str:
+    """Return ``1 level``, ``2 levels``, ``13,796 cells``."""
+    return f"{n:,} {word}" + ("" if n == 1 else "s")
+
+
+def summary_text(
+    summary: Mapping[str, Any], *, basis: str, adjusted_basis: str, output: Path, seconds: float
+) -> str:
+    """Return the lines that `integrate` prints at the end."""
+    levels = [f"{name} ({count(n, 'level')})" for name, n in summary["covariates"].items()]
+    objective = summary["objective"]
+    iterations = summary["iterations"]
+    stopped = _STOPPED.get(summary["stopped"], summary["stopped"])
+    size = output.stat().st_size
+    lines = [
+        ("cells", f"{summary['n_cells']:,} x {summary['n_dims']} components of {basis}"),
+        ("batches", ", ".join(levels)),
+        *(("left out", f"{n}: {why}") for n, why in summary["dropped_covariates"].items()),
+        ("clusters", f"{summary['n_clusters']:,}"),
+        ("iterations", f"{iterations:,}; stopped: {stopped}" if iterations else stopped),
+    ]
+    if len(objective) > 1:
+        lines.append(("objective", f"{objective[0]:,.6g} -> {objective[-1]:,.6g}"))
+    lines.append(("time", f"{duration(summary['seconds'])} (with files {duration(seconds)})"))
+    lines.append(("written", f"obsm[{adjusted_basis!r}] in {output} ({human(size)})"))
+    return "\n".join(f"{label:<11} {text}" for label, text in lines)
+
+
+def duration(seconds: float) -> str:
+    """Return ``0.8 s``, ``3 min 20 s`` or ``2 h 5 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def likely_batch_key(column: Column, n_cells: int) -> bool:
+    """Guess from name and levels whether a column tells batches apart."""
+    few = 2 <= column.n_levels <= max(2, n_cells // 10)
+    return few and column.kind != "float" and _BATCH_NAME.search(column.name) is not None
+
+
+def contents_dict(contents: Contents) -> dict[str, Any]:
+    """Return what `info --json` prints."""
+    return {
+        "file": contents.path,
+        "bytes": contents.n_bytes,
+        "n_cells": contents.n_cells,
+        "X": None if contents.x is None else vars(contents.x),
+        "obs": [
+            vars(column) | {"likely_batch_key": likely_batch_key(column, contents.n_cells)}
+            for column in contents.columns
+        ],
+        "obsm": {name: vars(shape) for name, shape in contents.embeddings.items()},
+    }
+
+
+def contents_text(contents: Contents) -> str:
+    """Return the lines that `info` prints."""
+    lines = [f"{contents.path}: {count(contents.n_cells, 'cell')}, {human(contents.n_bytes)}"]
+    x = contents.x
+    if x is None or x.dtype == "none":
+        lines.append("X: none")
+    else:
+        lines.append(f"X: {_size(x.shape)}, {x.kind}, {x.dtype}")
+    lines += ["", *_columns_table(contents), ""]
+    if contents.embeddings:
+        rows: list[tuple[str, ...]] = [("obsm", "shape", "kind")]
+        for name, s in contents.embeddings.items():
+            rows.append((name, _size(s.shape), f"{s.kind} {s.dtype}".strip()))
+        lines += _table(rows, right=())
+    else:
+        lines.append("obsm: empty (integrate --preprocess makes a PCA)")
+    likely = [c.name for c in contents.columns if likely_batch_key(c, contents.n_cells)]
+    if likely:
+        call = f"harmonypy-lite integrate {shlex.quote(contents.path)}"
+        basis = "" if "X_pca" in contents.embeddings else " --basis NAME"
+        basis = basis if contents.embeddings else " --preprocess"
+        lines += ["", f"Next: {call} --key {shlex.quote(likely[0])}{basis}"]
+    return "\n".join(lines)
+
+
+def _columns_table(contents: Contents) -> list[str]:
+    if not contents.columns:
+        return ["obs: no columns (integration needs one that tells batches apart)"]
+    rows: list[tuple[str, ...]] = [("obs", "kind", "levels", "missing", "")]
+    for column in contents.columns:
+        note = "likely batch key" if likely_batch_key(column, contents.n_cells) else ""
+        if column.n_levels == contents.n_cells > 1 and column.kind != "float":
+            note = "one per cell"
+        if column.n_levels == 1:
+            note = "one level: nothing to integrate"
+        rows.append(
+            (column.name, column.kind, f"{column.n_levels:,}", f"{column.n_missing:,}", note)
+        )
+    return _table(rows, right=(2, 3))
+
+
+def _table(rows: list[tuple[str, ...]], *, right: tuple[int, ...]) -> list[str]:
+    """Align the columns; entries stand two columns to the right of their heading."""
+    heading, *entries = rows
+    indented = [heading, *((f"  {first}", *rest) for first, *rest in entries)]
+    widths = [max(map(len, column)) for column in zip(*indented, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in indented
+    ]
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(f"{n:,}" for n in shape)

@@ -1,0 +1,285 @@
+"""Files of cells, opened for reading: what is in them, and the few parts that integration needs.
+
+A file behind :class:`CellStore` is read part by part: a matrix X of 20 GB is never loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from harmonypy_lite import elements
+from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.lookup import check_basis, check_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of obs: its kind in a word, how many levels it has, and cells without a value."""
+
+    name: str
+    kind: str
+    n_levels: int
+    n_missing: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is in a file."""
+
+    path: str
+    n_bytes: int
+    n_cells: int
+    x: elements.Shape | None
+    columns: list[Column]
+    embeddings: dict[str, elements.Shape]
+
+
+@dataclass(frozen=True)
+class NewParts:
+    """What a run adds to a file."""
+
+    obsm: Mapping[str, np.ndarray]
+    varm: Mapping[str, np.ndarray] = field(default_factory=dict)
+    uns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+class CellStore(Protocol):
+    """A file of cells. A new format is a class with these members and a line in `open_store`."""
+
+    path: Path
+    n_cells: int
+
+    def columns(self) -> list[str]:
+        """Return the names of the columns of obs."""
+
+    def obs(self, names: Sequence[str]) -> pd.DataFrame:
+        """Return these columns of obs, cells in the order of the file."""
+
+    def embeddings(self) -> list[str]:
+        """Return the keys of obsm."""
+
+    def embedding(self, basis: str) -> np.ndarray:
+        """Return ``obsm[basis]`` (n_cells, d)."""
+
+    def counts(self, layer: str | None) -> Any:
+        """Return X or a layer (n_cells, genes), dense or sparse: the one read of a large part."""
+
+    def clashes(self, parts: NewParts) -> list[str]:
+        """Return the members of `parts` that the file has already, as ``obsm['X']``."""
+
+    def contents(self) -> Contents:
+        """Return what is in the file."""
+
+    @staticmethod
+    def write(path: Path, parts: NewParts) -> None:
+        """Add `parts` to the file at `path`, and leave all else in it as it is."""
+
+
+@contextlib.contextmanager
+def open_store(path: str | os.PathLike[str]) -> Iterator[CellStore]:
+    """Open a file of cells for reading.
+
+    Raises
+    ------
+    InvalidInput
+        It is absent, closed to us, or no .h5ad file.
+    """
+    where = Path(path).expanduser()
+    check_readable(where)
+    import h5py
+
+    try:
+        file = h5py.File(where, "r")
+    except OSError as error:
+        raise InvalidInput(_unopened(where, error)) from None
+    with file:
+        _check_anndata(where, file)
+        yield H5adStore(where, file)
+
+
+class H5adStore:
+    """An .h5ad file, opened for reading."""
+
+    def __init__(self, path: Path, file: Any) -> None:
+        self.path = path
+        self._file = file
+        with self._reading("obs"):
+            self.n_cells = elements.index_length(file["obs"])
+
+    def columns(self) -> list[str]:  # noqa: D102 - described in CellStore, like all below
+        return elements.column_names(self._file["obs"])
+
+    def obs(self, names: Sequence[str]) -> pd.DataFrame:  # noqa: D102
+        import pandas as pd
+
+        check_columns(names, self.columns())
+        found: dict[str, Any] = {}
+        for name in names:
+            with self._reading(f"obs[{name!r}]"):
+                column = elements.read_column(self._file["obs"], name, self._file.get("uns"))
+            self._check_length(f"obs[{name!r}]", len(column))
+            found[name] = column
+        return pd.DataFrame(found)
+
+    def embeddings(self) -> list[str]:  # noqa: D102
+        obsm = self._file.get("obsm")
+        if obsm is None:
+            return []
+        return list(obsm) if elements.is_group(obsm) else list(obsm.dtype.names or ())
+
+    def embedding(self, basis: str) -> np.ndarray:  # noqa: D102
+        check_basis(basis, self.embeddings())
+        where = f"obsm[{basis!r}]"
+        with self._reading(where):
+            part = self._file["obsm"]
+            found = (
+                elements.read_matrix(part[basis], where)
+                if elements.is_group(part)
+                else np.asarray(part[basis])  # anndata 0.6: one compound array
+            )
+        self._check_length(where, len(found))
+        return found
+
+    def counts(self, layer: str | None) -> Any:  # noqa: D102
+        from anndata.io import read_elem
+
+        where = "X" if layer is None else f"layers/{layer}"
+        if where not in self._file:
+            there = ", ".join(self._file.get("layers", ())) or "none"
+            raise InvalidInput(
+                f"{self.path} has no {where}: preprocessing needs the counts. Layers in the "
+                f"file: {there}."
+            )
+        with self._reading(where):
+            return read_elem(self._file[where])
+
+    def clashes(self, parts: NewParts) -> list[str]:  # noqa: D102
+        found = [f"obsm[{n!r}]" for n in parts.obsm if n in self.embeddings()]
+        found += [f"varm[{n!r}]" for n in parts.varm if n in self._file.get("varm", ())]
+        for name in parts.uns:
+            old = self._file.get("uns", {}).get(name)
+            # the record of an earlier run is replaced without asking, other people's parts are not
+            if old is not None and not (name == "harmony" and "adjusted_basis" in old):
+                found.append(f"uns[{name!r}]")
+        return found
+
+    def contents(self) -> Contents:  # noqa: D102
+        import pandas as pd
+
+        obs, uns = self._file["obs"], self._file.get("uns")
+        columns = []
+        for name in self.columns():
+            kind = elements.column_kind(obs, name, uns)
+            column = pd.Series(self.obs([name])[name])
+            columns.append(Column(name, kind, int(column.nunique()), int(column.isna().sum())))
+        x = elements.matrix_shape(self._file["X"]) if "X" in self._file else None
+        size = self.path.stat().st_size
+        return Contents(str(self.path), size, self.n_cells, x, columns, self._shapes())
+
+    def _shapes(self) -> dict[str, elements.Shape]:
+        obsm = self._file.get("obsm")
+        if obsm is None or elements.is_group(obsm):
+            return {name: elements.matrix_shape(obsm[name]) for name in self.embeddings()}
+        kinds = {name: obsm.dtype[name] for name in self.embeddings()}
+        return {
+            name: elements.Shape("dense", (self.n_cells, *kind.shape), str(kind.base))
+            for name, kind in kinds.items()
+        }
+
+    @staticmethod
+    def write(path: Path, parts: NewParts) -> None:  # noqa: D102
+        import h5py
+
+        with h5py.File(path, "r+") as file:
+            for name, arrays in (("obsm", parts.obsm), ("varm", parts.varm)):
+                for key, array in arrays.items():
+                    elements.write_array(elements.mapping_group(file, name), key, array)
+            for key, record in parts.uns.items():
+                elements.write_record(elements.mapping_group(file, "uns"), key, record)
+
+    @contextlib.contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except InvalidInput:
+            raise
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            raise InvalidInput(
+                f"{what} in {self.path} cannot be read ({error}): the file is damaged. Copy or "
+                "download it again."
+            ) from error
+
+    def _check_length(self, what: str, length: int) -> None:
+        if length != self.n_cells:
+            raise InvalidInput(
+                f"{what} in {self.path} has {length} rows, but obs has {self.n_cells} cells: the "
+                "file is damaged. Write it again with anndata."
+            )
+
+
+def check_readable(path: Path) -> None:
+    """Refuse what is seen without opening it: absent, a folder, closed to us, empty, packed."""
+    if not path.exists():
+        raise InvalidInput(f"There is no file {path}.{_nearby(path)}")
+    if path.is_dir():
+        if any((path / name).exists() for name in (".zgroup", ".zattrs", "zarr.json")):
+            raise InvalidInput(
+                f"{path} is a zarr store, which cannot be integrated yet: save it as .h5ad with "
+                "anndata.read_zarr(...).write_h5ad(...)."
+            )
+        raise InvalidInput(f"{path} is a folder: give the .h5ad file in it.")
+    if not os.access(path, os.R_OK):
+        raise InvalidInput(f"{path} may not be read: ask its owner for read permission.")
+    if path.stat().st_size == 0:
+        raise InvalidInput(f"{path} is empty (0 bytes): copy or download it again.")
+    with open(path, "rb") as handle:
+        start = handle.read(2)
+    if start == b"\x1f\x8b":
+        raise InvalidInput(f"{path} is compressed with gzip: unpack it first (gunzip).")
+
+
+def _nearby(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        names = [entry.name for entry in path.parent.iterdir() if entry.suffix == ".h5ad"]
+        close = difflib.get_close_matches(path.name, names, n=1)
+        if close:
+            return f" Did you mean {path.with_name(close[0])}?"
+    return ""
+
+
+def _unopened(path: Path, error: OSError) -> str:
+    reason = str(error)
+    if "unable to lock" in reason:
+        return f"{path} is locked: another program has it open for writing. Close it there first."
+    if "truncated" in reason:
+        return f"{path} is cut off ({reason}): copy or download it again."
+    if "signature" in reason:
+        return (
+            f"{path} is no HDF5 file, so no .h5ad file either: give a file that was written with "
+            "anndata's write_h5ad."
+        )
+    return f"{path} cannot be opened ({reason}): copy or download it again."
+
+
+def _check_anndata(path: Path, file: Any) -> None:
+    if "obs" in file and not (elements.is_group(file["obs"]) and "mod" in file):
+        return
+    if "mod" in file:
+        said = "a MuData file: write the modality that you want to an .h5ad file of its own"
+    elif "matrix" in file or any("barcodes" in file[g] for g in file if elements.is_group(file[g])):
+        said = "a 10x file: read it with scanpy.read_10x_h5 and write it with write_h5ad"
+    else:
+        names = ", ".join(file) or "nothing"
+        said = f"an HDF5 file without obs (it holds: {names}): write it with anndata's write_h5ad"
+    raise InvalidInput(f"{path} is no .h5ad file but {said}.")

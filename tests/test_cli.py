@@ -1,0 +1,415 @@
+"""The program: options, texts, exit codes, and what it imports."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+import termios
+import warnings
+from dataclasses import fields
+
+import anndata
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from files import N_CELLS, small_adata, small_file
+
+from harmonypy_lite import run
+from harmonypy_lite._version import __version__
+from harmonypy_lite.cli import program
+from harmonypy_lite.errors import HarmonyWarning, InvalidInput
+from harmonypy_lite.options import option_name, params_from
+from harmonypy_lite.params import HarmonyParams
+from harmonypy_lite.run import integrate_embedding
+
+FAST = ("--max-iter-harmony", "2", "--n-clusters", "3")
+HEAVY = {"anndata", "scanpy", "sklearn", "dask", "matplotlib", "zarr"}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return small_file(tmp_path / "cells.h5ad")
+
+
+def call(*words):
+    return CliRunner().invoke(program, [str(w) for w in words])
+
+
+def integrate(path, *words):
+    return call("integrate", path, "--key", "donor", *FAST, *words)
+
+
+def python(*words, **how):
+    return subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, check=False, **how
+    )
+
+
+def loaded_after(code):
+    """Return the top-level modules that a fresh Python has after `code`."""
+    told = python("-c", f"{code}\nimport sys; print('MODULES', *sys.modules)")
+    assert told.returncode == 0, told.stderr
+    return {name.split(".")[0] for name in told.stdout.split("MODULES")[1].split()}
+
+
+def test_integrate__prints_a_summary_and_writes_beside_the_input(path, tmp_path):
+    done = integrate(path)
+    assert done.exit_code == 0, done.output
+    assert done.stderr == ""
+    for said in ["90 x 6 components of X_pca", "donor (3 levels)", "stopped:", "time", " s ("]:
+        assert said in done.stdout
+    out = tmp_path / "cells_harmony.h5ad"
+    assert f"obsm['X_pca_harmony'] in {out}" in done.stdout
+    wanted = integrate_embedding(
+        small_adata().obsm["X_pca"],
+        small_adata().obs[["donor"]],
+        HarmonyParams(max_iter_harmony=2, n_clusters=3),
+    )
+    np.testing.assert_array_equal(anndata.read_h5ad(out).obsm["X_pca_harmony"], wanted.embedding)
+
+
+def test_integrate__json_is_for_machines(path):
+    done = integrate(path, "--json", "--key", "chemistry", "--adjusted-basis", "new")
+    assert done.exit_code == 0
+    told = json.loads(done.stdout)
+    assert told["n_cells"] == N_CELLS
+    assert told["covariates"] == {"donor": 3, "chemistry": 2}
+    assert told["input"] == str(path)
+    assert told["output"] == str(path.with_name("cells_harmony.h5ad"))
+    assert told["adjusted_basis"] == "new"
+    assert told["parameters"]["max_iter_harmony"] == 2
+    assert told["warnings"] == []
+    assert told["seconds_with_files"] >= told["seconds"] >= 0
+
+
+def test_integrate__quiet_says_nothing(path):
+    done = integrate(path, "--quiet")
+    assert (done.exit_code, done.output) == (0, "")
+
+
+def test_integrate__warnings_are_plain_lines_and_part_of_the_json(path, monkeypatch):
+    def warn(*args, **more):
+        warnings.warn("two donors have one cell", HarmonyWarning, stacklevel=2)
+        warnings.warn("not for users", UserWarning, stacklevel=2)
+        return integrate_embedding(*args, **more)
+
+    monkeypatch.setattr(run, "integrate_embedding", warn)
+    done = integrate(path, "--json")
+    assert done.stderr == "Warning: two donors have one cell\n"
+    assert json.loads(done.stdout)["warnings"] == ["two donors have one cell"]
+    assert "not for users" in integrate(path, "--overwrite", "-v").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["integrate"], "Missing argument 'FILE'"),
+        (["integrate", "{path}"], "Missing option '-k' / '--key'"),
+        (["integrate", "{path}", "-k", "Donor"], "Did you mean 'donor'? obs has: donor, chemistry"),
+        (["integrate", "{path}", "-k", "donor", "--basis", "Xpca"], "Did you mean 'X_pca'"),
+        (["integrate", "absent.h5ad", "-k", "donor"], "There is no file absent.h5ad"),
+        (["integrate", "{path}", "-k", "donor", "--theta", "-1"], "--theta -1.0: give a finite"),
+        (["integrate", "{path}", "-k", "donor", "--theta", "2,x"], "'x' is no number"),
+        (["integrate", "{path}", "-k", "donor", "--theta", "1,donor=2"], "names for all numbers"),
+        (["integrate", "{path}", "-k", "donor", "--tau", "x"], "'x' is no number"),
+        (["integrate", "{path}", "-k", "donor", "--flavor", "x"], "'harmony2', 'harmony1'"),
+        (["integrate", "{path}", "-k", "donor", "--n-clusters", "0"], "--n-clusters 0: give"),
+        (["integrate", "{path}", "-k", "donor", "-o", "{path}"], "use --in-place"),
+        (["integrate", "{path}", "-k", "donor", "-i", "-o", "x"], "choose one"),
+        (["integrate", "{path}", "-k", "donor", "--cluster", "3"], "No such option"),
+        (["info", "absent.h5ad"], "There is no file absent.h5ad"),
+        (["nonsense"], "No such command 'nonsense'"),
+    ],
+)
+def test_wrong_use__is_one_paragraph_and_code_2(path, words, said):
+    done = call(*(word.format(path=path) for word in words))
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_failure__is_one_paragraph_and_code_1(path, monkeypatch):
+    for error, said in [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (MemoryError(), "not enough memory"),
+        (ZeroDivisionError("step 3"), "step 3"),
+        (TypeError("odd"), "TypeError: odd"),
+    ]:
+
+        def fail(*_args, error=error, **_more):
+            raise error
+
+        monkeypatch.setattr(run, "integrate_embedding", fail)
+        done = integrate(path)
+        assert done.exit_code == 1
+        assert said in done.stderr
+        assert "Nothing was written." in done.stderr
+        assert "Traceback" not in done.output
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("way", ["-vv", "variable"])
+def test_failure__shows_its_traceback_when_asked(path, way, monkeypatch):
+    if way == "variable":
+        monkeypatch.setenv("HARMONYPY_LITE_DEBUG", "1")
+    done = call("integrate", path, "-k", "nix", *(["-vv"] if way == "-vv" else []))
+    assert done.exit_code == 2
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: There is no obs column 'nix'")
+    monkeypatch.delenv("HARMONYPY_LITE_DEBUG", raising=False)
+    assert "Traceback" not in call("integrate", path, "-k", "nix").stderr
+
+
+def test_verbose__may_stand_before_or_after_the_command(path):
+    for words in (["-v", "integrate"], ["integrate", "-v"]):
+        done = call(*words, path, "-k", "donor", *FAST, "--overwrite")
+        assert f"wrote {path.with_name('cells_harmony.h5ad')}" in done.stderr
+    assert integrate(path, "--overwrite").stderr == ""
+
+
+def test_options__are_the_fields_of_the_dataclass():
+    told = call("integrate", "--help").output
+    by_name = {p.name: p for p in program.commands["integrate"].params}
+    for parameter in fields(HarmonyParams):
+        assert option_name(parameter.name) in by_name[parameter.name].opts
+        first_words = " ".join(parameter.metadata["meaning"].replace("`", "").split()[:4])
+        assert first_words in " ".join(told.split())
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, HarmonyParams()),
+        ({"theta": ("2",)}, HarmonyParams(theta=2.0)),
+        ({"theta": ("4,2",)}, HarmonyParams(theta=[4.0, 2.0])),
+        ({"theta": ("4", "2")}, HarmonyParams(theta=[4.0, 2.0])),
+        ({"theta": ("a=4,b=2",)}, HarmonyParams(theta={"a": 4.0, "b": 2.0})),
+        ({"theta": ("a=4", "b=2")}, HarmonyParams(theta={"a": 4.0, "b": 2.0})),
+        ({"theta": ("a=1,2,3,b=4",)}, HarmonyParams(theta={"a": [1.0, 2.0, 3.0], "b": 4.0})),
+        ({"theta": ("a=b=4",)}, HarmonyParams(theta={"a=b": 4.0})),
+        ({"ridge_lambda": ("0.5",)}, HarmonyParams(ridge_lambda=0.5)),
+        ({"sigma": ("0.1,0.2",)}, HarmonyParams(sigma=[0.1, 0.2])),
+        ({"batch_prune_threshold": "none"}, HarmonyParams(batch_prune_threshold=None)),
+        ({"early_stop": False}, HarmonyParams(early_stop=False)),
+    ],
+)
+def test_params_from__reads_numbers_lists_and_names(given, wanted):
+    assert params_from(given) == wanted
+
+
+def test_params_from__names_the_option_that_is_wrong():
+    with pytest.raises(InvalidInput, match=r"^--sigma 'a=1': 'a=1' is no number"):
+        params_from({"sigma": ("a=1",)})
+    with pytest.raises(InvalidInput, match=r"^--block-proportion 7\.0: give"):
+        params_from({"block_proportion": 7.0})
+
+
+def test_options__reach_the_core(path, monkeypatch):
+    seen = {}
+
+    def record(embedding, batches, params, **more):
+        seen.update(params=params, missing=more["missing"], keys=list(batches))
+        return integrate_embedding(embedding, batches, HarmonyParams(n_clusters=2))
+
+    monkeypatch.setattr(run, "integrate_embedding", record)
+    words = "--theta donor=4,chemistry=1 --sigma 0.2 --no-early-stop --seed 5 -j 1 --missing level"
+    done = integrate(path, "-k", "chemistry", *words.split(), "--batch-prune-threshold", "none")
+    assert done.exit_code == 0, done.output
+    assert seen["keys"] == ["donor", "chemistry"]
+    assert seen["missing"] == "level"
+    assert seen["params"] == HarmonyParams(
+        theta={"donor": 4.0, "chemistry": 1.0},
+        sigma=0.2,
+        early_stop=False,
+        rng=5,
+        n_jobs=1,
+        batch_prune_threshold=None,
+        max_iter_harmony=2,
+        n_clusters=3,
+    )
+
+
+def test_integrate__a_file_without_pca_says_how_to_make_one(tmp_path):
+    adata = small_adata()
+    del adata.obsm["X_pca"], adata.varm["PCs"]
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    done = integrate(tmp_path / "a.h5ad")
+    assert done.exit_code == 2
+    for said in ["obsm is empty", "scanpy.pp.pca(adata)", "--preprocess does these steps"]:
+        assert said in done.stderr
+    done = integrate(tmp_path / "a.h5ad", "--preprocess")
+    assert done.exit_code == 0, done.output
+    assert "90 x 39 components of X_pca" in done.stdout
+
+
+def test_info__lists_columns_and_embeddings(path):
+    with h5py.File(path, "r+") as file:
+        codes = file["obs/donor/codes"][...]
+        codes[:7] = -1
+        file["obs/donor/codes"][...] = codes
+    done = call("info", path)
+    assert done.exit_code == 0
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert ["donor", "categorical", "3", "7", "likely", "batch", "key"] in rows
+    assert ["chemistry", "categorical", "2", "0", "likely", "batch", "key"] in rows
+    assert ["depth", "float", "90", "0"] in rows
+    assert ["X_pca", "90", "x", "6", "dense", "float32"] in rows
+    assert "X: 90 x 40, csr sparse, float32" in done.stdout
+    assert f"Next: harmonypy-lite integrate {path} --key donor" in done.stdout
+
+
+def test_info__json_is_for_machines(path):
+    told = json.loads(call("info", path, "--json").stdout)
+    assert told["n_cells"] == N_CELLS
+    assert told["X"] == {"kind": "csr sparse", "shape": [90, 40], "dtype": "float32"}
+    assert told["obs"][0] == {
+        "name": "donor",
+        "kind": "categorical",
+        "n_levels": 3,
+        "n_missing": 0,
+        "likely_batch_key": True,
+    }
+    assert told["obsm"]["X_pca"]["shape"] == [90, 6]
+
+
+def test_info__cell_names_and_constant_columns_are_pointed_out(tmp_path):
+    adata = small_adata()
+    adata.obs["barcode"] = adata.obs_names
+    adata.obs["sample"] = "only"
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    lines = call("info", tmp_path / "a.h5ad").stdout.splitlines()
+    assert any(line.startswith("  barcode ") and line.endswith("one per cell") for line in lines)
+    assert any(line.startswith("  sample ") and "nothing to integrate" in line for line in lines)
+
+
+def test_info__a_file_without_columns_and_embeddings_works(tmp_path):
+    anndata.AnnData(np.ones((4, 3), np.float32)).write_h5ad(tmp_path / "a.h5ad")
+    done = call("info", tmp_path / "a.h5ad")
+    assert "obs: no columns" in done.stdout
+    assert "obsm: empty (integrate --preprocess makes a PCA)" in done.stdout
+    assert "Next:" not in done.stdout
+
+
+@pytest.mark.parametrize("words", [[], ["info"], ["integrate"]])
+def test_help__names_commands_and_options(words):
+    done = call(*words, "--help")
+    assert done.exit_code == 0
+    assert "Usage:" in done.output
+    wanted = {"": "Commands:", "info": "--json", "integrate": "Iterations and threads:"}
+    assert wanted["".join(words)] in done.output
+
+
+def test_program__as_a_module_and_by_its_version():
+    told = python("-m", "harmonypy_lite", "--version")
+    assert told.stdout == f"harmonypy-lite, version {__version__}\n"
+
+
+def test_import__loads_nothing_heavy():
+    heavy = HEAVY | {"numba", "pandas", "h5py", "scipy"}
+    assert not heavy & loaded_after("import harmonypy_lite")
+
+
+def test_help__loads_nothing_heavy():
+    code = "import contextlib\nfrom harmonypy_lite.cli import program\n"
+    code += "with contextlib.suppress(SystemExit): program(['integrate', '--help'])"
+    loaded = loaded_after(code)
+    assert not (HEAVY | {"numba", "pandas", "h5py", "scipy", "tqdm"}) & loaded
+    assert "click" in loaded
+
+
+def test_integrate__loads_neither_scanpy_nor_anndata(path):
+    code = "import contextlib\nfrom harmonypy_lite.cli import program\n"
+    words = ["integrate", str(path), "-k", "donor", *FAST]
+    loaded = loaded_after(code + f"with contextlib.suppress(SystemExit): program({words})")
+    assert path.with_name("cells_harmony.h5ad").exists()
+    assert not HEAVY & loaded
+
+
+def on_a_terminal(words):
+    """Run the program with a terminal as stderr; return the exit code, stdout and stderr."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    command = [sys.executable, "-m", "harmonypy_lite", *map(str, words)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, text=True, check=False)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        shown += piece
+    os.close(ours)
+    return done.returncode, done.stdout, shown.decode()
+
+
+def test_terminal__shows_a_progress_bar_there_and_nowhere_else(path):
+    words = ["integrate", path, "-k", "donor", *FAST, "--overwrite"]
+    code, out, shown = on_a_terminal(words)
+    assert code == 0
+    assert "Harmony: iteration 1 of at most 2, round 1" in shown
+    assert "iteration" not in out.splitlines()[0]
+    assert on_a_terminal([*words, "-q"]) == (0, "", "")
+    assert python("-m", "harmonypy_lite", *map(str, words)).stderr == ""
+
+
+def test_pipe__that_closes_early_gives_no_traceback(path):
+    command = f"{sys.executable} -m harmonypy_lite info '{path}' --json | head -c 1"
+    told = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert told.stdout == "{"
+    assert told.stderr == ""
+
+
+def test_integrate__real_file_by_the_installed_program(real_path, tmp_path):
+    source = real_path("pbmc_3500_harmonypy")
+    out = tmp_path / "out dir" / "pbmc.h5ad"
+    out.parent.mkdir()
+    words = ["integrate", str(source), "--key", "batch", "-o", str(out), "--json", *FAST]
+    told = python("-m", "harmonypy_lite", *words)
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["n_cells"] == 3500
+    assert anndata.read_h5ad(out).obsm["X_pca_harmony"].shape == (3500, 30)
+
+
+def test_integrate__default_output_in_a_closed_folder_names_the_remedy(path, monkeypatch):
+    from harmonypy_lite import output
+
+    monkeypatch.setattr(output.os, "access", lambda p, _mode: p != path.parent)
+    done = integrate(path)
+    assert done.exit_code == 2
+    assert "choose another place with -o FILE" in done.stderr
+
+
+def test_interrupt__gives_130_and_says_that_nothing_was_written(path, monkeypatch):
+    def interrupt(*_args, **_more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "integrate_embedding", interrupt)
+    done = integrate(path)
+    assert done.exit_code == 130
+    assert done.stderr.strip() == "Interrupted. Nothing was written."
+
+
+@pytest.mark.parametrize("name", ["options", "output", "pp", "record"])
+def test_examples__in_docstrings_run(name):
+    module = importlib.import_module(f"harmonypy_lite.{name}")
+    found = doctest.testmod(module)
+    assert found.attempted > 0
+    assert found.failed == 0
+
+
+def test_integrate__copies_of_one_file_can_be_made_side_by_side(path, tmp_path):
+    assert integrate(path).exit_code == 0
+    shutil.copyfile(path, tmp_path / "second.h5ad")
+    assert integrate(tmp_path / "second.h5ad").exit_code == 0
+    names = {"cells.h5ad", "cells_harmony.h5ad", "second.h5ad", "second_harmony.h5ad"}
+    assert {p.name for p in tmp_path.iterdir()} == names

@@ -1,0 +1,441 @@
+"""Writing: the result is complete or absent, and nothing else in the file changes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import warnings
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from files import (
+    N_CELLS,
+    anndata_06_file,
+    anndata_07_file,
+    changes,
+    sha256,
+    small_adata,
+    small_file,
+    snapshot,
+)
+
+from harmonypy_lite import elements, output, run
+from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.io import integrate_file
+from harmonypy_lite.params import HarmonyParams
+from harmonypy_lite.run import integrate_embedding
+
+FAST = HarmonyParams(max_iter_harmony=2, n_clusters=3)
+RESULT = "obsm/X_pca_harmony"
+
+
+def integrate(path, **how):
+    return integrate_file(path, how.pop("key", "donor"), params=FAST, **how)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return small_file(tmp_path / "cells.h5ad")
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Let the test fail when the integration starts."""
+
+    def started(*_args, **_more):
+        raise AssertionError("the work started before the check")
+
+    monkeypatch.setattr(run, "integrate_embedding", started)
+
+
+def leftovers(folder):
+    return [entry.name for entry in folder.iterdir() if entry.name.endswith(".partial")]
+
+
+def is_addition(name):
+    return name == RESULT or name == "uns/harmony" or name.startswith("uns/harmony/")
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
+def test_integrate_file__adds_the_result_and_leaves_all_else_identical(tmp_path, compression):
+    path = small_file(tmp_path / "cells.h5ad", compression=compression)
+    before, bytes_before = snapshot(path), sha256(path)
+    done = integrate(path)
+    assert done.path == tmp_path / "cells_harmony.h5ad"
+    after = snapshot(done.path)
+    assert sha256(path) == bytes_before
+    assert RESULT in after
+    assert {name for name in changes(before, after) if not is_addition(name)} == set()
+
+
+def test_integrate_file__leaves_a_real_file_identical_but_for_the_result(real_path, tmp_path):
+    source = real_path("kang_ifnb_pbmc")
+    done = integrate(source, key="batch", out=tmp_path / "out.h5ad")
+    difference = changes(snapshot(source), snapshot(done.path))
+    assert RESULT in difference
+    assert all(is_addition(name) for name in difference)
+    assert done.path.stat().st_mode & stat.S_IWUSR  # the input is read-only, its copy is not
+
+
+def test_integrate_file__gives_what_the_core_gives(path):
+    adata = small_adata()
+    done = integrate(path, key=["donor", "chemistry"])
+    wanted = integrate_embedding(adata.obsm["X_pca"], adata.obs[["donor", "chemistry"]], FAST)
+    found = anndata.read_h5ad(done.path)
+    assert found.obsm["X_pca_harmony"].dtype == np.float32
+    np.testing.assert_array_equal(found.obsm["X_pca_harmony"], wanted.embedding)
+    assert found.uns["harmony"]["covariates"].tolist() == ["donor", "chemistry"]
+    assert found.uns["harmony"]["n_levels"].tolist() == [3, 2]
+    assert found.uns["harmony"]["parameters"]["max_iter_harmony"] == 2
+    np.testing.assert_allclose(found.uns["harmony"]["objective"], done.summary["objective"])
+
+
+def test_integrate_file__the_same_run_gives_the_same_file(path, tmp_path):
+    one = integrate(path, out=tmp_path / "1.h5ad").path
+    two = integrate(path, out=tmp_path / "2.h5ad").path
+    assert sha256(one) == sha256(two)
+
+
+@pytest.mark.parametrize("make", [anndata_06_file, anndata_07_file])
+def test_integrate_file__old_layouts_come_out_readable(tmp_path, make):
+    path = make(tmp_path / "old.h5ad")
+    done = integrate(path)
+    with h5py.File(done.path) as file:
+        result = file[RESULT][...]
+        np.testing.assert_array_equal(file["obsm/X_pca"][...], small_adata().obsm["X_pca"])
+        assert file["uns/harmony"].attrs["encoding-type"] == "dict"
+    wanted = integrate_embedding(
+        small_adata().obsm["X_pca"], small_adata().obs[["donor"]], FAST
+    ).embedding
+    np.testing.assert_array_equal(result, wanted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # anndata says that the file is old
+        found = anndata.read_h5ad(done.path)
+    assert found.obs["donor"].tolist() == small_adata().obs["donor"].tolist()
+    np.testing.assert_array_equal(found.obsm["X_pca_harmony"], wanted)
+    others = changes(snapshot(path), snapshot(done.path)) - {"uns", "/"}
+    assert not [n for n in others if not is_addition(n) and not n.startswith("obsm")]
+
+
+def test_integrate_file__works_without_uns_and_with_duplicate_cell_names(tmp_path):
+    adata = small_adata()
+    adata.obs_names = ["same"] * N_CELLS
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    with h5py.File(tmp_path / "a.h5ad", "r+") as file:
+        del file["uns"]
+    done = integrate(tmp_path / "a.h5ad")
+    with pytest.warns(UserWarning, match="not unique"):
+        found = anndata.read_h5ad(done.path)
+    assert found.obsm["X_pca_harmony"].shape == (N_CELLS, 6)
+
+
+def test_integrate_file__a_path_with_spaces_and_accents_works(path, tmp_path):
+    odd = tmp_path / "été à la plage" / "données #1 %s.h5ad"
+    odd.parent.mkdir()
+    shutil.copyfile(path, odd)
+    done = integrate(odd)
+    assert done.path.name == "données #1 %s_harmony.h5ad"
+    assert RESULT in snapshot(done.path)
+
+
+def test_in_place__adds_the_result_and_keeps_mode_and_link(path, tmp_path):
+    before = snapshot(path)
+    path.chmod(0o640)
+    link = tmp_path / "link.h5ad"
+    link.symlink_to(path)
+    done = integrate(link, in_place=True)
+    assert link.is_symlink()
+    assert done.path == link
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    difference = changes(before, snapshot(path))
+    assert RESULT in difference
+    assert all(is_addition(name) for name in difference)
+
+
+def test_output__follows_the_umask_and_keeps_the_mode_of_a_replaced_file(path, tmp_path):
+    old = os.umask(0o027)
+    try:
+        new = integrate(path).path
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(new.stat().st_mode) == 0o640
+    new.chmod(0o600)
+    integrate(path, overwrite=True)
+    assert stat.S_IMODE(new.stat().st_mode) == 0o600
+
+
+def test_output__through_a_link_replaces_the_file_it_points_to(path, tmp_path):
+    (tmp_path / "store").mkdir()
+    real, link = tmp_path / "store" / "real.h5ad", tmp_path / "out.h5ad"
+    link.symlink_to(real)
+    integrate(path, out=link)
+    assert link.is_symlink()
+    assert RESULT in snapshot(real)
+
+
+@pytest.mark.usefixtures("no_work")
+def test_output__what_exists_is_refused_before_the_work(path, tmp_path):
+    (tmp_path / "cells_harmony.h5ad").write_text("mine")
+    (tmp_path / "hard.h5ad").hardlink_to(path)
+    (tmp_path / "soft.h5ad").symlink_to(path)
+    (tmp_path / "folder").mkdir()
+    for how, said in [
+        ({}, "exists already: --overwrite"),
+        ({"out": path}, "is the input itself: use --in-place"),
+        ({"out": path, "overwrite": True}, "is the input itself"),
+        ({"out": tmp_path / "hard.h5ad", "overwrite": True}, "is the input itself"),
+        ({"out": tmp_path / "soft.h5ad", "overwrite": True}, "is the input itself"),
+        ({"out": tmp_path / "folder"}, "is a folder"),
+        ({"out": tmp_path / "absent" / "o.h5ad"}, "does not exist"),
+        ({"out": tmp_path / "o.h5ad", "in_place": True}, "choose one"),
+    ]:
+        with pytest.raises(InvalidInput, match=said):
+            integrate(path, **how)
+    assert (tmp_path / "cells_harmony.h5ad").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("no_work")
+def test_output__read_only_files_are_not_replaced(path, tmp_path):
+    closed = tmp_path / "closed.h5ad"
+    shutil.copyfile(path, closed)
+    closed.chmod(0o444)
+    path.chmod(0o444)
+    with pytest.raises(InvalidInput, match=r"input .*cells.h5ad is read-only"):
+        integrate(path, in_place=True)
+    with pytest.raises(InvalidInput, match=r"output .*closed.h5ad is read-only"):
+        integrate(path, out=closed, overwrite=True)
+
+
+def test_output__a_read_only_input_is_copied_to_a_writable_output(path):
+    path.chmod(0o444)
+    assert os.access(integrate(path).path, os.W_OK)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o444
+
+
+@pytest.mark.usefixtures("no_work")
+def test_output__a_closed_folder_is_refused_before_the_work(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(output.os, "access", lambda p, _mode: p != tmp_path)  # root may do all
+    with pytest.raises(InvalidInput, match=r"Nothing can be written to .*-o FILE"):
+        integrate(path)
+
+
+def test_results__that_are_there_are_replaced_only_when_asked(path):
+    integrate(path, in_place=True)
+    size, before = path.stat().st_size, snapshot(path)
+    with pytest.raises(InvalidInput, match=r"obsm\['X_pca_harmony'\] already.*--overwrite"):
+        integrate(path, key="chemistry", in_place=True)
+    assert changes(before, snapshot(path)) == set()
+    integrate(path, key="chemistry", in_place=True, overwrite=True)
+    assert changes(before, snapshot(path)) >= {RESULT, "uns/harmony/covariates"}
+    assert path.stat().st_size < size + 20_000  # no hole is left where the old array was
+    integrate(path, adjusted_basis="beside", in_place=True)
+    assert {"obsm/beside", RESULT} <= snapshot(path).keys()
+
+
+def test_results__a_foreign_uns_harmony_is_replaced_only_when_asked(path):
+    with h5py.File(path, "r+") as file:
+        file["uns/harmony/mine"] = 1
+    with pytest.raises(InvalidInput, match=r"uns\['harmony'\] already"):
+        integrate(path)
+    assert "uns/harmony/mine" not in snapshot(integrate(path, overwrite=True).path)
+
+
+@pytest.mark.usefixtures("no_work")
+def test_names__are_checked_before_the_work(path):
+    for how, said in [
+        ({"key": "donnor"}, "Did you mean 'donor'"),
+        ({"key": ["donor", "donor"]}, "given twice"),
+        ({"key": []}, "name of a column"),
+        ({"basis": "X_umap"}, r"obsm\['X_umap'\].*X_pca"),
+    ]:
+        with pytest.raises(InvalidInput, match=said):
+            integrate(path, **how)
+
+
+@pytest.mark.usefixtures("no_work")
+def test_disk__too_little_space_is_found_before_the_work(path, monkeypatch, tmp_path):
+    free = shutil.disk_usage(tmp_path)._replace(free=path.stat().st_size)
+    monkeypatch.setattr(output.shutil, "disk_usage", lambda _folder: free)
+    with pytest.raises(InvalidInput, match=r"Not enough space.*free.*-o FILE"):
+        integrate(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["cells.h5ad"]
+
+
+def test_disk__blocks_are_shared_where_the_file_system_can(path, monkeypatch, tmp_path):
+    import fcntl
+
+    calls = []
+
+    def share(new, request, old):
+        calls.append(request)
+        os.pwrite(new, os.pread(old, 10**8, 0), 0)
+
+    monkeypatch.setattr(fcntl, "ioctl", share)
+    free = shutil.disk_usage(tmp_path)._replace(free=(16 << 20) + N_CELLS * 6 * 4)
+    monkeypatch.setattr(output.shutil, "disk_usage", lambda _folder: free)
+    monkeypatch.setattr(output.shutil, "copyfile", None)  # would fail if it was called
+    assert RESULT in snapshot(integrate(path).path)
+    assert calls == [0x40049409, 0x40049409]
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("where", ["copyfile", "write_array", "write_record", "fsync", "replace"])
+def test_failure__in_the_middle_of_writing_leaves_no_trace(
+    path, monkeypatch, tmp_path, in_place, where
+):
+    def full(*_args, **_more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    holder = {"copyfile": output.shutil, "fsync": output.os, "replace": output.os}
+    monkeypatch.setattr(holder.get(where, elements), where, full)
+    before = sha256(path)
+    with pytest.raises(OSError, match="No space left"):
+        integrate(path, in_place=in_place)
+    assert [p.name for p in tmp_path.iterdir()] == ["cells.h5ad"]
+    assert sha256(path) == before
+
+
+def test_failure__ctrl_c_in_the_middle_of_writing_leaves_no_trace(path, monkeypatch, tmp_path):
+    def interrupt(*_args, **_more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(elements, "write_record", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        integrate(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["cells.h5ad"]
+
+
+def test_failure__an_input_that_changes_during_the_run_is_not_mixed_up(path, monkeypatch, tmp_path):
+    def change(*args, **more):
+        small_file(path, compression="gzip")
+        return integrate_embedding(*args, **more)
+
+    monkeypatch.setattr(run, "integrate_embedding", change)
+    with pytest.raises(RuntimeError, match="changed by another program"):
+        integrate(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["cells.h5ad"]
+
+
+SLOW_WRITER = """
+import sys, time
+from harmonypy_lite import elements
+real = elements.write_record
+def slow(group, name, record):
+    real(group, name, record)
+    group.file.flush()
+    print("writing", flush=True)
+    time.sleep(60)
+elements.write_record = slow
+from harmonypy_lite.cli import main
+sys.argv[1:] = ["integrate", *sys.argv[1:], "--max-iter-harmony", "1", "--n-clusters", "3"]
+main()
+"""
+
+
+def killed_while_writing(path, number, *how):
+    """Start the program on `path`, send it a signal in the middle of writing."""
+    command = [sys.executable, "-c", SLOW_WRITER, str(path), "--key", "donor", *how]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "writing\n", process.stderr.read()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_kill__in_the_middle_of_writing_harms_nothing(path, tmp_path, in_place):
+    before = sha256(path)
+    code, _ = killed_while_writing(path, signal.SIGKILL, *(["-i"] if in_place else []))
+    assert code == -signal.SIGKILL
+    assert sha256(path) == before
+    assert not (tmp_path / "cells_harmony.h5ad").exists()
+    assert len(leftovers(tmp_path)) == 1  # the file was being written indeed
+    assert RESULT in snapshot(integrate(path, in_place=in_place).path)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGINT, 130, "Interrupted. Nothing was written."),
+        (signal.SIGTERM, 143, "Ended by signal 15. Nothing was written."),
+        (signal.SIGHUP, 129, "Ended by signal 1. Nothing was written."),
+    ],
+)
+def test_signals__remove_what_was_half_written(path, tmp_path, number, code, said):
+    before = sha256(path)
+    found, errors = killed_while_writing(path, number)
+    assert (found, errors.strip()) == (code, said)
+    assert [p.name for p in tmp_path.iterdir()] == ["cells.h5ad"]
+    assert sha256(path) == before
+
+
+def test_signals__the_old_handlers_come_back(path):
+    from click.testing import CliRunner
+
+    from harmonypy_lite.cli import program
+
+    before = signal.getsignal(signal.SIGTERM)
+    how = ["integrate", str(path), "-k", "donor", "--max-iter-harmony", "1"]
+    assert CliRunner().invoke(program, how).exit_code == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_preprocess__makes_a_pca_in_the_output_and_leaves_the_counts(tmp_path):
+    adata = small_adata()
+    del adata.obsm["X_pca"], adata.varm["PCs"]
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    before = snapshot(tmp_path / "a.h5ad")
+    done = integrate(tmp_path / "a.h5ad", preprocess=True)
+    added = ("obsm/X_pca", "varm/PCs", "uns/pca")
+    difference = {n for n in changes(before, snapshot(done.path)) if not is_addition(n)}
+    assert difference
+    assert all(name.startswith(added) for name in difference)
+    found = anndata.read_h5ad(done.path)
+    assert found.obsm["X_pca"].shape == found.obsm["X_pca_harmony"].shape == (N_CELLS, 39)
+    assert found.varm["PCs"].shape == (40, 39)
+    assert found.uns["pca"]["params"]["zero_center"]
+
+
+def test_preprocess__a_pca_that_is_there_is_replaced_only_when_asked(path):
+    with pytest.raises(InvalidInput, match=r"obsm\['X_pca'\] and varm\['PCs'\] already"):
+        integrate(path, preprocess=True)
+    done = integrate(path, preprocess=True, layer="dense", overwrite=True)
+    assert anndata.read_h5ad(done.path).obsm["X_pca"].shape == (N_CELLS, 39)
+
+
+def test_preprocess__a_missing_layer_or_normalised_values_are_refused(tmp_path):
+    adata = small_adata()
+    adata.X = adata.X * 0.37
+    del adata.obsm["X_pca"], adata.varm["PCs"]
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    with pytest.raises(InvalidInput, match=r"no counts .*normalised before.*--layer"):
+        integrate(tmp_path / "a.h5ad", preprocess=True)
+    with pytest.raises(InvalidInput, match=r"no layers/raw.*counts, dense"):
+        integrate(tmp_path / "a.h5ad", preprocess=True, layer="raw")
+    assert integrate(tmp_path / "a.h5ad", preprocess=True, layer="counts").path.exists()
+
+
+def test_missing__values_in_a_key_are_refused_or_a_level(tmp_path):
+    adata = small_adata()
+    adata.obs["part"] = pd.Categorical(["x", None, "y"] * 30)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    with pytest.raises(InvalidInput, match="30"):
+        integrate(tmp_path / "a.h5ad", key="part")
+    assert integrate(tmp_path / "a.h5ad", key="part", missing="level").path.exists()
+
+
+def test_progress__is_called_after_each_round(path):
+    seen = []
+    done = integrate(path, progress=seen.append)
+    assert len(seen) == sum(done.summary["rounds"])
+    assert seen[-1].iteration == done.summary["iterations"]
