@@ -148,7 +148,9 @@ def design_from_columns(frame: pd.DataFrame, *, missing: str = "refuse") -> Desi
         reason = _reason_to_drop(codes, levels, kept)
         if reason:
             dropped[str(name)] = reason
-            warnings.warn(f"Covariate {name!r} is left out: {reason}.", HarmonyWarning, stacklevel=2)
+            warnings.warn(
+                f"Covariate {name!r} is left out: {reason}.", HarmonyWarning, stacklevel=2
+            )
         else:
             kept[str(name)] = (codes, levels)
     return _assemble(len(frame), kept, dropped)

@@ -73,9 +73,7 @@ def arrange(codes: np.ndarray, block: np.ndarray, n_blocks: int) -> Arrangement:
     codes, combination = codes[order], combination[order]
     block_start = np.searchsorted(block[order], np.arange(n_blocks + 1))
     chunk_start, block_chunks = _cut_chunks(block_start)
-    groups = [
-        _group_chunk(codes[a:b]) for a, b in zip(chunk_start, chunk_start[1:], strict=False)
-    ]
+    groups = [_group_chunk(codes[a:b]) for a, b in zip(chunk_start, chunk_start[1:], strict=False)]
     return Arrangement(order, codes, combination, combinations, chunk_start, block_chunks, groups)
 
 

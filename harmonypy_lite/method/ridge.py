@@ -105,7 +105,12 @@ def _solve_several(
     intercept = np.zeros((K, d))
     for k in np.flatnonzero(kept.any(axis=1)):
         W[k], intercept[k] = _solve_cluster(
-            moments.combinations, moments.weight[k], moments.level_sum[k], O[k], penalties[k], kept[k]
+            moments.combinations,
+            moments.weight[k],
+            moments.level_sum[k],
+            O[k],
+            penalties[k],
+            kept[k],
         )
     return W, intercept
 
