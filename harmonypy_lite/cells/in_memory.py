@@ -8,6 +8,7 @@ nothing to keep.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections.abc import Iterator
@@ -246,7 +247,7 @@ class InMemoryCells:
         first, last = self._arrangement.block_chunks[block : block + 2]
         parts = max(1, min(self._workers.count, last - first))
         cuts = np.linspace(first, last, parts + 1).astype(int)
-        return [Span(block, int(a), int(b)) for a, b in zip(cuts, cuts[1:], strict=False)]
+        return [Span(block, int(a), int(b)) for a, b in itertools.pairwise(cuts)]
 
     def _all_spans(self) -> list[Span]:
         return [span for spans in self._spans for span in spans]
