@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harmonypy_lite.kernels.product import TILE
 from harmonypy_lite.kernels.weights import Groups
 
 #: Cells that are worked on together; their affinities to 100 clusters take 1.6 MB.
 CHUNK = 4096
-#: Cells in one product of matrices, and at most so many in one single-precision sum.
-TILE = 256
 
 
 @dataclass(frozen=True)

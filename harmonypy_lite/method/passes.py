@@ -68,8 +68,9 @@ class Moments(NamedTuple):
     """Sums of the regression over all cells."""
 
     level_sum: np.ndarray  # (K, B, d) float64: sum of R_ik z_i over the cells of level b
-    combinations: np.ndarray  # (Q, C) levels of each combination that occurs
-    weight: np.ndarray  # (K, Q) float64: sum of R_ik over the cells of each combination
+    # With several covariates also which of their levels occur together:
+    combinations: np.ndarray | None  # (Q, C) levels of each combination that occurs
+    weight: np.ndarray | None  # (K, Q) float64: sum of R_ik over the cells of each combination
 
 
 class Cells(Protocol):
