@@ -54,7 +54,7 @@ class _Emitter:
         self.zeros = ir.Constant(self.vector, [0.0] * self.lanes)
 
     def step(self, base: Any, *terms: tuple[Any, Any]) -> Any:
-        """base + sum of count x stride."""
+        """Return base + sum of count x stride."""
         for count, stride in terms:
             base = self.builder.gep(base, [self.builder.mul(count, stride)])
         return base
@@ -86,7 +86,7 @@ def _make_tile(rows: int, vectors: int) -> Any:
     """Return the function that fills a tile of the result, `rows` x `vectors` registers."""
 
     @intrinsic
-    def tile(typing, A, i, row_step, inner_step, inner, B, j, C):  # type: ignore[no-untyped-def]
+    def tile(typing, A, i, row_step, inner_step, inner, B, j, C):
         """C[i + r, j + v] = sum_p A[(i + r) row_step + p inner_step] B[p, j + v]."""
         signature = types.void(A, i, row_step, inner_step, inner, B, j, C)
 
@@ -178,7 +178,7 @@ def _plain_multiply_transposed(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> N
 
 
 # With the compiler switched off (coverage, debugging) there is no LLVM to write tiles in.
-_OFF = numba.config.DISABLE_JIT
+_OFF = bool(numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
 #: C[:n] = A[:, :m] B for A (n, at least m), B (m,w), C (at least n,w): contiguous, all float32 or
 #: all float64, w a multiple of LANES.
 multiply = _plain_multiply if _OFF else _multiply

@@ -64,14 +64,15 @@ def solve(
     threshold
         See :func:`kept_levels`; None keeps every level that has weight.
     """
-    if moments.combinations is not None and moments.weight is not None:
-        # The same sums, from those of the combinations, so that they agree to the last bit.
-        O = _level_weights(moments.combinations, moments.weight, level_size.size)
-    kept = kept_levels(O, level_size, covariates, threshold)
-    if moments.combinations is None:
-        W, intercept = _solve_one_covariate(moments.level_sum, O, penalties, kept)
+    S, combinations, weight = moments
+    if combinations is None or weight is None:
+        kept = kept_levels(O, level_size, covariates, threshold)
+        W, intercept = _solve_one_covariate(S, O, penalties, kept)
     else:
-        W, intercept = _solve_several(moments, O, penalties, kept)
+        # The same O, from the sums of the combinations, so that they agree to the last bit.
+        O = _level_weights(combinations, weight, level_size.size)
+        kept = kept_levels(O, level_size, covariates, threshold)
+        W, intercept = _solve_several(S, combinations, weight, O, penalties, kept)
     return Effects(W, intercept, ~kept)
 
 
@@ -103,10 +104,14 @@ def _solve_one_covariate(
 
 
 def _solve_several(
-    moments: Moments, O: np.ndarray, penalties: np.ndarray, kept: np.ndarray
+    S: np.ndarray,
+    combinations: np.ndarray,
+    weight: np.ndarray,
+    O: np.ndarray,
+    penalties: np.ndarray,
+    kept: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Solve cluster by cluster; see :func:`_solve_cluster`."""
-    S, combinations, weight = moments
     W = np.zeros_like(S)
     intercept = np.zeros((S.shape[0], S.shape[2]))
     for k in np.flatnonzero(kept.any(axis=1)):
