@@ -154,13 +154,13 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.version_option(__version__, "-V", "--version", prog_name="harmonypy-lite")
 @verbosity
 def program() -> None:
-    r"""Mix the batches of single-cell data with Harmony.
+    """Mix the batches of single-cell data with Harmony.
 
     \b
     Start with
       harmonypy-lite info FILE.h5ad
       harmonypy-lite integrate FILE.h5ad --key COLUMN
-    """
+    """  # noqa: D301 - click wants the character \b itself
 
 
 _FILE_OPTIONS = ("in_place", "overwrite", "missing", "preprocess", "layer", "protect")
@@ -247,7 +247,7 @@ _FILE_OPTIONS = ("in_place", "overwrite", "missing", "preprocess", "layer", "pro
 @option("-q", "--quiet", section=MESSAGES, is_flag=True, help="Print nothing but warnings.")
 @verbosity
 def integrate(file: Path, keys: tuple[str, ...], as_json: bool, quiet: bool, **given: Any) -> None:
-    r"""Integrate the embedding of an .h5ad file.
+    """Integrate the embedding of an .h5ad file.
 
     Only the batch columns and the embedding are read. The output is a copy of the file with
     obsm['X_pca_harmony'] and the record uns['harmony'] added; it is complete or absent.
@@ -260,7 +260,7 @@ def integrate(file: Path, keys: tuple[str, ...], as_json: bool, quiet: bool, **g
       harmonypy-lite integrate pbmc.h5ad --key donor
       harmonypy-lite integrate pbmc.h5ad --key donor --key chemistry --theta donor=2,chemistry=1
       harmonypy-lite integrate raw.h5ad --key sample --preprocess -o integrated.h5ad
-    """
+    """  # noqa: D301
     started = time.perf_counter()
     files = {n: given.pop(n) for n in _FILE_OPTIONS}
     names = {n: given.pop(n) for n in ("basis", "adjusted_basis")}

@@ -27,7 +27,8 @@ def cramers_v(one: pd.Series, other: pd.Series) -> float:
 
     Parameters
     ----------
-    one, other : (N,) columns of any type.
+    one, other
+        (N,) columns of any type.
 
     Examples
     --------
@@ -59,8 +60,10 @@ def warn_of_confounding(
 
     Parameters
     ----------
-    batches : (N, C) columns that tell batches apart.
-    protected : (N, P) biological columns whose differences should stay.
+    batches
+        (N, C) columns that tell batches apart.
+    protected
+        (N, P) biological columns whose differences should stay.
     """
     found: dict[str, dict[str, float]] = {}
     for name in protected:

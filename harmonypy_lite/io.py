@@ -61,19 +61,32 @@ def integrate_file(
 
     Parameters
     ----------
-    path : the .h5ad file.
-    key : column or columns of obs that tell batches apart.
-    out : the new file; by default ``NAME_harmony.h5ad`` beside the input.
-    in_place : add the result to the input itself.
-    overwrite : replace an output file, or a result in the file, that is there already.
-    basis : key of obsm with the embedding.
-    adjusted_basis : key of obsm for the result, float32.
-    params : the parameters of the method.
-    missing : "refuse" cells without a value in `key`, or make them a "level" of their own.
-    preprocess : make the PCA first, see :func:`harmonypy_lite.pp.preprocess`.
-    layer : where the counts are, for `preprocess`; by default X.
-    protect : biological columns of obs; their confounding with the keys is reported, and warned of.
-    progress : called after each round.
+    path
+        The .h5ad file.
+    key
+        Column or columns of obs that tell batches apart.
+    out
+        The new file; by default ``NAME_harmony.h5ad`` beside the input.
+    in_place
+        Add the result to the input itself.
+    overwrite
+        Replace an output file, or a result in the file, that is there already.
+    basis
+        Key of obsm with the embedding.
+    adjusted_basis
+        Key of obsm for the result, float32.
+    params
+        The parameters of the method.
+    missing
+        "refuse" cells without a value in `key`, or make them a "level" of their own.
+    preprocess
+        Make the PCA first, see :func:`harmonypy_lite.pp.preprocess`.
+    layer
+        Where the counts are, for `preprocess`; by default X.
+    protect
+        Biological columns of obs; their confounding with the keys is reported, and warned of.
+    progress
+        Called after each round.
 
     Raises
     ------

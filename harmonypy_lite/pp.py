@@ -61,10 +61,14 @@ def harmony_integrate(
 
     Parameters
     ----------
-    adata : annotated data with an embedding (n_cells, d).
-    key : column of ``adata.obs`` that tells batches apart, or several.
-    basis : key of ``adata.obsm`` with the embedding.
-    adjusted_basis : key of ``adata.obsm`` for the result.
+    adata
+        Annotated data with an embedding (n_cells, d).
+    key
+        Column of ``adata.obs`` that tells batches apart, or several.
+    basis : default 'X_pca'
+        Key of ``adata.obsm`` with the embedding.
+    adjusted_basis : default 'X_pca_harmony'
+        Key of ``adata.obsm`` for the result.
     {parameters}
     missing : default 'refuse'
         Cells without a value in `key`: "refuse" them, or make them a "level" of their own.
@@ -180,9 +184,12 @@ def preprocess(adata: AnnData, batch_keys: str | Sequence[str], *, basis: str = 
 
     Parameters
     ----------
-    adata : counts in X (n_cells, n_genes), dense or sparse.
-    batch_keys : column of ``adata.obs`` that tells batches apart, or several.
-    basis : key of ``adata.obsm`` for the PCA.
+    adata
+        Annotated data with counts in X (n_cells, n_genes), dense or sparse.
+    batch_keys
+        Column of ``adata.obs`` that tells batches apart, or several.
+    basis
+        Key of ``adata.obsm`` for the PCA.
 
     Raises
     ------

@@ -318,6 +318,12 @@ def test_info__a_file_without_columns_and_embeddings_works(tmp_path):
     assert "Next:" not in done.stdout
 
 
+def test_help__keeps_the_lines_of_the_examples():
+    lines = call("integrate", "--help").output.splitlines()
+    assert "    harmonypy-lite integrate pbmc.h5ad --key donor" in lines
+    assert "    harmonypy-lite info FILE.h5ad" in call("--help").output.splitlines()
+
+
 @pytest.mark.parametrize("words", [[], ["info"], ["integrate"]])
 def test_help__names_commands_and_options(words):
     done = call(*words, "--help")

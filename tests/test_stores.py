@@ -258,6 +258,19 @@ def test_open_store__a_file_that_is_being_written_is_refused(tmp_path):
             pass
 
 
+def test_open_store__a_file_system_without_locks_is_told_from_a_locked_file(tmp_path, monkeypatch):
+    def refuse(*_args):
+        raise OSError(38, "unable to lock file, errno = 38, error message = 'not implemented'")
+
+    path = small_file(tmp_path / "a.h5ad")
+    monkeypatch.setattr(h5py, "File", refuse)
+    with (
+        pytest.raises(InvalidInput, match="HDF5_USE_FILE_LOCKING=FALSE"),
+        open_store(path),
+    ):
+        pass
+
+
 def test_open_store__never_reads_the_matrix(tmp_path):
     path = small_file(tmp_path / "a.h5ad", compression="gzip")
     with h5py.File(path, "r") as file:
