@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from harmonypy_lite._version import __version__
+from harmonypy_lite.cells.in_memory import InForce, InMemoryCells
 from harmonypy_lite.design import Design, design_from_columns
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput, NotConvergedWarning, NumericalError
+from harmonypy_lite.method import blocks, loop, start
+from harmonypy_lite.method.history import History
+from harmonypy_lite.method.loop import Outcome
+from harmonypy_lite.method.passes import Correct
+from harmonypy_lite.method.ridge import Effects
+from harmonypy_lite.method.rules import Setting, setting_for
 from harmonypy_lite.params import HarmonyParams
+from harmonypy_lite.threads import Workers
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from harmonypy_lite.method.history import History
-    from harmonypy_lite.method.loop import Outcome
-    from harmonypy_lite.method.rules import Setting
 
 
 class Progress(NamedTuple):
@@ -49,12 +53,15 @@ class Integration:
     design, outcome
         Levels of the cells, and the tables of the last iteration (None where there was nothing to
         correct).
+    replay
+        What brings every step of the run back, where it was asked for.
     """
 
     embedding: np.ndarray
     summary: dict[str, Any]
     design: Design
     outcome: Outcome | None
+    replay: Replay | None = None
 
 
 def integrate_embedding(
@@ -63,6 +70,7 @@ def integrate_embedding(
     params: HarmonyParams,
     *,
     missing: str = "refuse",
+    record: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Integration:
     """Correct an embedding for its batches.
@@ -77,6 +85,9 @@ def integrate_embedding(
         All parameters.
     missing
         What to do with missing values in `batches`: `"refuse"`, or take them as a `"level"`.
+    record
+        Keep the tables of every iteration (B K numbers a block), from which assignments and
+        corrected cells can be made again.
     progress
         Called after each round.
 
@@ -117,10 +128,9 @@ def integrate_embedding(
         params.clusters_for(len(Z))
         summary = _summary(Z, design, params, None, time.perf_counter() - began)
         return Integration(Z.astype(np.float32), summary, design, None)
-    from harmonypy_lite.method.rules import setting_for
-
     setting = setting_for(params, design)
-    corrected, outcome = _integrate(Z, design, setting, progress)
+    replay = Replay(setting, [], 0) if record else None
+    corrected, outcome = _integrate(Z, design, setting, replay, progress)
     summary = _summary(Z, design, setting.params, outcome, time.perf_counter() - began)
     if outcome.history.stopped == "max_iter_harmony" and params.early_stop:
         _warn(
@@ -128,7 +138,7 @@ def integrate_embedding(
             "the summary, or raise max_iter_harmony.",
             NotConvergedWarning,
         )
-    return Integration(corrected, summary, design, outcome)
+    return Integration(corrected, summary, design, outcome, replay)
 
 
 def as_embedding(embedding: Any) -> np.ndarray:
@@ -162,37 +172,86 @@ def as_embedding(embedding: Any) -> np.ndarray:
     return Z
 
 
+@dataclass
+class Replay:
+    """The tables of every iteration: with the cells, they give R and z_hat again, to the byte."""
+
+    setting: Setting
+    steps: list[tuple[list[InForce], np.ndarray]]  # what R was made from, and W
+    block_seed: int
+
+    def assignments(self, Z: np.ndarray, design: Design) -> np.ndarray:
+        """Return R (N, K) of the last clustering, for the cells that the run saw."""
+        with Workers(self.setting.params.n_jobs) as workers:
+            cells = self._cells(Z, design, workers)
+            *earlier, last = self.steps
+            self._take(cells, earlier)
+            cells.restore(last[0])
+            return cells.assignments()
+
+    def correct(self, Z: np.ndarray, design: Design) -> np.ndarray:
+        """Return z_hat (N, d): each cell moved as a cell of its level, at its place, was."""
+        with Workers(self.setting.params.n_jobs) as workers:
+            cells = self._cells(Z, design, workers)
+            self._take(cells, self.steps)
+            return cells.result()
+
+    def _cells(self, Z: np.ndarray, design: Design, workers: Workers) -> InMemoryCells:
+        return _hold(Z, design, self.setting, self.block_seed, workers, keep=False)
+
+    @staticmethod
+    def _take(cells: InMemoryCells, steps: list[tuple[list[InForce], np.ndarray]]) -> None:
+        for in_force, W in steps:
+            cells.restore(in_force)
+            cells.run(Correct(W))
+
+
 def _integrate(
     Z: np.ndarray,
     design: Design,
     setting: Setting,
+    replay: Replay | None,
     progress: Callable[[Progress], None] | None,
 ) -> tuple[np.ndarray, Outcome]:
-    from harmonypy_lite.cells.in_memory import InMemoryCells
-    from harmonypy_lite.method import blocks, loop, start
-    from harmonypy_lite.threads import Workers
-
-    params = setting.params
-    rng = np.random.default_rng(params.rng)
-    n_blocks = blocks.number_of_blocks(params.block_proportion, len(Z))
-    block = blocks.block_of_cells(np.arange(len(Z)), n_blocks, int(rng.integers(2**63)))
+    rng = np.random.default_rng(setting.params.rng)
+    block_seed = int(rng.integers(2**63))
     sample = start.sample_cells(len(Z), setting.n_clusters, rng)
-    with Workers(params.n_jobs) as workers:
+    with Workers(setting.params.n_jobs) as workers:
         Y = start.start_centroids(Z[sample], setting.n_clusters, rng)
-        cells = InMemoryCells(
-            Z,
-            design.codes,
-            block,
-            n_blocks,
-            design.n_levels,
-            setting.sigma,
-            directions=setting.rules.moving_centroids,
-            steep=setting.steep,
-            keep=True,
-            workers=workers,
-        )
-        outcome = loop.integrate(cells, setting, Y, on_round=_watch(setting, progress))
+        cells = _hold(Z, design, setting, block_seed, workers, keep=True)
+
+        def on_correction(_: np.ndarray, effects: Effects) -> None:
+            if replay is not None:
+                replay.block_seed = block_seed
+                replay.steps.append((cells.in_force, effects.W))
+
+        watch = _watch(setting, progress)
+        outcome = loop.integrate(cells, setting, Y, on_round=watch, on_correction=on_correction)
         return cells.result(), outcome
+
+
+def _hold(
+    Z: np.ndarray,
+    design: Design,
+    setting: Setting,
+    block_seed: int,
+    workers: Workers,
+    *,
+    keep: bool,
+) -> InMemoryCells:
+    n_blocks = blocks.number_of_blocks(setting.params.block_proportion, len(Z))
+    return InMemoryCells(
+        Z,
+        design.codes,
+        blocks.block_of_cells(np.arange(len(Z)), n_blocks, block_seed),
+        n_blocks,
+        design.n_levels,
+        setting.sigma,
+        directions=setting.rules.moving_centroids,
+        steep=setting.steep,
+        keep=keep,
+        workers=workers,
+    )
 
 
 def _watch(

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
+from harmonypy_lite import datasets
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SIBLING = REPOSITORY.parent / "shared" / "data"
+REAL_SETS = (
+    "cell_lines_2370",
+    "cell_lines_9478",
+    "codex_spleen_158k",
+    "cytof_shaham_8files",
+    "glioblastoma_lemur_5000",
+    "immune_union_57k",
+    "kang_ifnb_pbmc",
+    "pancreas_hormone2cell",
+    "pbmc_3500_harmonypy",
+    "ra_synovium_5265",
+    "sc_mixology_5batch",
+    "sim_tran2020_simul1",
+    "sim_tran2020_simul3",
+    "sim_tran2020_simul5",
+    "snatac_T_lisi_8078",
+    "symphony_pbmcs_1200",
+)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Return the root of the repository."""
+    return REPOSITORY
 
 
 @pytest.fixture(scope="session")
@@ -17,9 +43,27 @@ def real_path() -> Callable[[str], Path]:
     """Return the function that finds a real data set by its name without `.h5ad`."""
 
     def find(name: str) -> Path:
-        path = Path(os.environ.get("HARMONYPY_LITE_DATA", SIBLING)) / f"{name}.h5ad"
+        if name not in REAL_SETS:
+            raise KeyError(f"{name!r} is no real data set; there are {', '.join(REAL_SETS)}")
+        path = (datasets.folder() or SIBLING) / f"{name}.h5ad"
         if not path.is_file():
-            pytest.skip(f"real data set {name}.h5ad is absent: set HARMONYPY_LITE_DATA")
+            pytest.skip(
+                f"real data set {name}.h5ad is absent: set HARMONYPY_LITE_DATA to the folder that "
+                "holds it, or put it into ../shared/data"
+            )
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def real_data(real_path: Callable[[str], Path]) -> Callable:
+    """Return the function that reads a real data set; each call gives a copy of its own."""
+    import anndata
+
+    read = lru_cache(maxsize=3)(anndata.read_h5ad)  # the largest take hundreds of MB
+
+    def load(name: str) -> anndata.AnnData:
+        return read(real_path(name)).copy()
+
+    return load

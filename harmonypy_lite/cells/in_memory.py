@@ -8,6 +8,7 @@ nothing to keep.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections.abc import Iterator
@@ -186,6 +187,31 @@ class InMemoryCells:
 
         return self._by_block(self._workers.map(correct_and_assign, self._all_spans()))
 
+    @property
+    def in_force(self) -> list[InForce]:
+        """What each block's assignment was made from; with it `restore` brings R back."""
+        return list(self._in_force)
+
+    def restore(self, in_force: list[InForce]) -> None:
+        """Make R again what it was when `in_force` was read, for cells that stand as then."""
+        self._in_force = list(in_force)
+
+    def assignments(self) -> np.ndarray:
+        """Return R (N, K) in the order of the input; the only place that ever holds it."""
+        out = np.empty((len(self._cells), self._sigma.size), np.float32)
+
+        def fill(span: Span) -> None:
+            for chunk in self._chunks(span):
+                rows = self._rows(chunk)
+                A, _, tilt = self._affinities(chunk, self._in_force[span.block])
+                R = self._scratch.array("all R", A.shape)
+                codes = self._arrangement.codes[rows]
+                kernels.assignments(A, codes, tilt, self._sigma, R)
+                row_kernels.scatter_rows(R, self._arrangement.order[rows], 1.0, out)
+
+        self._workers.map(fill, self._all_spans())
+        return out
+
     def result(self) -> np.ndarray:
         """Return the (N, d) float32 corrected cells in the order of the input; ends the run."""
         order, factor = self._arrangement.order, self._unit
@@ -211,7 +237,9 @@ class InMemoryCells:
     def _count_tiles(self) -> None:
         groups, chunk_start = self._arrangement.groups, self._arrangement.chunk_start
         starts = [g[0].start[:-1] + chunk_start[c] for c, g in enumerate(groups)]
-        self._tile_start = np.append(np.concatenate(starts or [[]]), chunk_start[-1]).astype(np.int64)
+        self._tile_start = np.append(np.concatenate(starts or [[]]), chunk_start[-1]).astype(
+            np.int64
+        )
         self._chunk_tiles = np.cumsum([0, *(g[0].level.size for g in groups)])
         self._tile_level = np.concatenate([g[0].level for g in groups])
 
@@ -219,7 +247,7 @@ class InMemoryCells:
         first, last = self._arrangement.block_chunks[block : block + 2]
         parts = max(1, min(self._workers.count, last - first))
         cuts = np.linspace(first, last, parts + 1).astype(int)
-        return [Span(block, int(a), int(b)) for a, b in zip(cuts, cuts[1:], strict=False)]
+        return [Span(block, int(a), int(b)) for a, b in itertools.pairwise(cuts)]
 
     def _all_spans(self) -> list[Span]:
         return [span for spans in self._spans for span in spans]
@@ -341,7 +369,9 @@ class InMemoryCells:
         K, d = self._sigma.size, self._cells.shape[1]
         # Sums over one covariate's levels must match another's to more than single precision.
         precise = arrangement.codes.shape[1] > 1
-        R = self._scratch.array("R64" if precise else "R", (TILE, K), np.float64 if precise else np.float32)
+        R = self._scratch.array(
+            "R64" if precise else "R", (TILE, K), np.float64 if precise else np.float32
+        )
         M = np.zeros((len(self._neutral), K, d), np.int64)
         G = np.zeros((len(arrangement.combinations), K), np.int64)
         for span in spans:

@@ -1,4 +1,4 @@
-"""How near every cell is to every cluster, before (`affinity`) and with (`tempered`) the penalty."""
+"""How near cells are to clusters, before (`affinity`) and with (`tempered`) the penalty."""
 
 from __future__ import annotations
 

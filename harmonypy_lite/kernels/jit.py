@@ -24,7 +24,8 @@ def kernel(function: F) -> F:
     """
     options: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        compiled: F = numba.njit(cache=True, **options)(function)
+        return compiled
     except RuntimeError:  # numba found no folder that it may write its cache to
         return numba.njit(**options)(function)
 

@@ -114,6 +114,20 @@ def _weights_of(A, codes, tilt, sigma, members, lo, hi, row, R):
 
 
 @kernel
+def assignments(A, codes, tilt, sigma, R):
+    """R_ik = A_ik tilt_ik / sum_k A_ik tilt_ik, tilt_ik = prod_c tilt[code_ic, k].
+
+    IN A (n,K), codes (n,C), tilt (B,K), sigma (K). OUT R (n,K).
+    """
+    row = np.empty(A.shape[1], np.float32)
+    for i in range(A.shape[0]):
+        total, _ = weigh(A[i], codes[i], tilt, sigma, row)
+        inverse = np.float32(1.0) / total
+        for k in range(row.size):
+            R[i, k] = row[k] * inverse
+
+
+@kernel
 def sum_moments(A, codes, tilt, sigma, groups, X, scale, R, M):
     """M_bkp += sum over cells of level b of R_ik x_ip.
 

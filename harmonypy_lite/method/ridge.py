@@ -8,6 +8,7 @@ float64: a small lambda leaves nearly collinear columns, which single precision 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ class Effects(NamedTuple):
 
 
 def kept_levels(
-    O: np.ndarray, level_size: np.ndarray, covariates: list[slice], threshold: float | None
+    O: np.ndarray, level_size: np.ndarray, covariates: Sequence[slice], threshold: float | None
 ) -> np.ndarray:
     """Return the (K, B) levels that enter each cluster's regression.
 
@@ -42,7 +43,7 @@ def solve(
     moments: Moments,
     penalties: np.ndarray,
     level_size: np.ndarray,
-    covariates: list[slice],
+    covariates: Sequence[slice],
     threshold: float | None,
 ) -> Effects:
     """Return the effects of all levels in all clusters.
@@ -105,7 +106,12 @@ def _solve_several(
     intercept = np.zeros((K, d))
     for k in np.flatnonzero(kept.any(axis=1)):
         W[k], intercept[k] = _solve_cluster(
-            moments.combinations, moments.weight[k], moments.level_sum[k], O[k], penalties[k], kept[k]
+            moments.combinations,
+            moments.weight[k],
+            moments.level_sum[k],
+            O[k],
+            penalties[k],
+            kept[k],
         )
     return W, intercept
 

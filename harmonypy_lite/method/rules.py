@@ -113,7 +113,7 @@ class Setting:
         return self.params.alpha * table.E
 
     def objective(self, table: Composition) -> float:
-        """sum R 2(1-cos) + sigma sum R log R + sum theta sigma D(O, E), times 2000 / N."""
+        """Sum R 2(1-cos) + sigma sum R log R + sum theta sigma D(O, E), times 2000 / N."""
         diversity = self.rules.diversity(table.O, table.E)
         pays = float(np.einsum("k,kb,b->", self.sigma, diversity, self.theta))
         return (table.energy + pays) * 2000 / self.n_cells
