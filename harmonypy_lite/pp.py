@@ -222,7 +222,7 @@ def preprocess(adata: AnnData, batch_keys: str | Sequence[str], *, basis: str = 
         # are nothing that a user can act on
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
-        warnings.filterwarnings("ignore", "`n_top_genes` >", UserWarning)
+        warnings.filterwarnings("ignore", "`n_top_genes`.* > ", UserWarning)
         sc.pp.normalize_total(cells)
         sc.pp.log1p(cells)
         n_top = min(_N_GENES, cells.n_vars)
