@@ -220,8 +220,8 @@ def preprocess(adata: AnnData, batch_keys: str | Sequence[str], *, basis: str = 
     with warnings.catch_warnings():
         # scanpy's notes on its own insides, and on genes without variance in a batch of few cells,
         # are nothing that a user can act on
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", RuntimeWarning)
+        for kind in (FutureWarning, DeprecationWarning, RuntimeWarning):
+            warnings.simplefilter("ignore", kind)
         warnings.filterwarnings("ignore", "`n_top_genes`.* > ", UserWarning)
         sc.pp.normalize_total(cells)
         sc.pp.log1p(cells)

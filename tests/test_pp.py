@@ -240,6 +240,7 @@ def test_preprocess__adds_a_pca_and_leaves_the_rest(store, dtype):
     assert adata.X.dtype == dtype
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # scanpy 1.12 on pandas 3.1
 def test_preprocess__gives_what_scanpy_gives():
     import scanpy as sc
 
