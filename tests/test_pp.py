@@ -234,7 +234,7 @@ def test_preprocess__adds_a_pca_and_leaves_the_rest(store, dtype):
     assert adata.varm["PCs"].shape == (60, 50)
     assert set(adata.uns) == {"pca"}
     assert list(adata.var.columns) == list(kept.var.columns)
-    assert list(adata.layers) == []
+    assert list(adata.layers) == list(kept.layers)
     dense = [x.toarray() if scipy.sparse.issparse(x) else x for x in (adata.X, kept.X)]
     np.testing.assert_array_equal(*dense)
     assert adata.X.dtype == dtype
