@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from harmonypy_lite._version import __version__
-from harmonypy_lite.cells.in_memory import InForce, InMemoryCells
+from harmonypy_lite.cells.chunk import InForce
+from harmonypy_lite.cells.in_memory import InMemoryCells
 from harmonypy_lite.design import Design, design_from_columns
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput, NotConvergedWarning, NumericalError
 from harmonypy_lite.method import blocks, loop, start
