@@ -227,7 +227,9 @@ def _integrate(
     with Workers(setting.params.n_jobs) as workers:
         Y = start.start_centroids(Z[sample], setting.n_clusters, rng)
         place = np.arange(len(Z))
-        cells = _hold(Z, design, setting, place, block_seed, workers, keep=True)
+        cells = _hold(
+            Z, design, setting, place, block_seed, workers, keep=setting.params.memory == "fast"
+        )
 
         def on_correction(_: np.ndarray, effects: Effects) -> None:
             if replay is not None:
