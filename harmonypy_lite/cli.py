@@ -18,7 +18,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -29,10 +29,14 @@ from harmonypy_lite.options import (
     MESSAGES,
     OUTPUT,
     SectionedCommand,
+    in_options,
     option,
     parameter_options,
     params_from,
 )
+
+if TYPE_CHECKING:
+    from harmonypy_lite.progress import Bar
 
 
 class Terminated(BaseException):
@@ -78,7 +82,7 @@ class Program(click.Group):
         except (KeyboardInterrupt, click.Abort):
             self._fail(f"Interrupted. {self._outcome()}", 130)
         except InvalidInput as error:
-            self._fail(f"Error: {error}", 2)
+            self._fail(f"Error: {in_options(str(error))}", 2)
         except Exception as error:
             self._fail(f"Error: {_failure(error)} {self._outcome()}", 1)
         sys.exit(code if isinstance(code, int) else 0)
@@ -150,13 +154,16 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.version_option(__version__, "-V", "--version", prog_name="harmonypy-lite")
 @verbosity
 def program() -> None:
-    r"""Mix the batches of single-cell data with Harmony.
+    """Mix the batches of single-cell data with Harmony.
 
     \b
     Start with
       harmonypy-lite info FILE.h5ad
       harmonypy-lite integrate FILE.h5ad --key COLUMN
-    """
+    """  # noqa: D301 - click wants the character \b itself
+
+
+_FILE_OPTIONS = ("in_place", "overwrite", "missing", "preprocess", "layer", "protect")
 
 
 @program.command(cls=SectionedCommand)
@@ -186,6 +193,13 @@ def program() -> None:
     default="refuse",
     show_default=True,
     help="Cells without a value in a key: refuse them, or make them a level of their own.",
+)
+@option(
+    "--protect",
+    section=INPUT,
+    multiple=True,
+    metavar="COLUMN",
+    help="Biological column: report its confounding with the keys (Cramer's V), warn if large.",
 )
 @option(
     "--preprocess",
@@ -233,7 +247,7 @@ def program() -> None:
 @option("-q", "--quiet", section=MESSAGES, is_flag=True, help="Print nothing but warnings.")
 @verbosity
 def integrate(file: Path, keys: tuple[str, ...], as_json: bool, quiet: bool, **given: Any) -> None:
-    r"""Integrate the embedding of an .h5ad file.
+    """Integrate the embedding of an .h5ad file.
 
     Only the batch columns and the embedding are read. The output is a copy of the file with
     obsm['X_pca_harmony'] and the record uns['harmony'] added; it is complete or absent.
@@ -246,9 +260,9 @@ def integrate(file: Path, keys: tuple[str, ...], as_json: bool, quiet: bool, **g
       harmonypy-lite integrate pbmc.h5ad --key donor
       harmonypy-lite integrate pbmc.h5ad --key donor --key chemistry --theta donor=2,chemistry=1
       harmonypy-lite integrate raw.h5ad --key sample --preprocess -o integrated.h5ad
-    """
+    """  # noqa: D301
     started = time.perf_counter()
-    files = {n: given.pop(n) for n in ("in_place", "overwrite", "missing", "preprocess", "layer")}
+    files = {n: given.pop(n) for n in _FILE_OPTIONS}
     names = {n: given.pop(n) for n in ("basis", "adjusted_basis")}
     out = given.pop("output")
     params = params_from(given)
@@ -257,7 +271,7 @@ def integrate(file: Path, keys: tuple[str, ...], as_json: bool, quiet: bool, **g
     from harmonypy_lite.progress import progress_bar
 
     show = sys.stderr.isatty() and not quiet
-    with _signals(), _plain_warnings() as said, progress_bar(show) as progress:
+    with _signals(), progress_bar(show) as progress, _plain_warnings(progress) as said:
         done = integrate_file(
             file, keys, out=out, params=params, progress=progress, **files, **names
         )
@@ -321,7 +335,7 @@ def _signals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _plain_warnings() -> Iterator[list[str]]:
+def _plain_warnings(progress: Bar | None) -> Iterator[list[str]]:
     """Show the package's warnings as lines without file names, and collect their texts.
 
     Warnings of other packages are about their insides; -v shows them.
@@ -329,8 +343,10 @@ def _plain_warnings() -> Iterator[list[str]]:
     said: list[str] = []
 
     def show(message: Any, *_rest: Any, **_more: Any) -> None:
-        said.append(str(message))
-        say(f"Warning: {message}")
+        if progress is not None:
+            progress.clear()
+        said.append(in_options(str(message)))
+        say(f"Warning: {said[-1]}")
 
     with warnings.catch_warnings():
         log = logging.getLogger("harmonypy_lite")

@@ -1,7 +1,8 @@
-"""Columns of obs -> codes of levels. Everything that can be wrong with a batch column is met here."""
+"""Columns of obs -> codes of levels. Whatever can be wrong with a batch column is met here."""
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ class Design:
 
     def level_slices(self) -> list[slice]:
         """Return for each covariate the slice of its levels in tables of all B levels."""
-        return [slice(int(a), int(b)) for a, b in zip(self.offsets, self.offsets[1:], strict=False)]
+        return [slice(int(a), int(b)) for a, b in itertools.pairwise(self.offsets)]
 
     def per_level(self, name: str, value: PerLevel) -> np.ndarray:
         """Spread a number, one per covariate, one per level, or a mapping over all (B,) levels."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harmonypy_lite import output
-from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.confounding import check_protected, warn_of_confounding
+from harmonypy_lite.design import design_from_columns
+from harmonypy_lite.errors import HarmonyWarning, InvalidInput
 from harmonypy_lite.lookup import check_basis, check_columns, key_list
 from harmonypy_lite.params import HarmonyParams
+from harmonypy_lite.pp import N_COMPONENTS
+from harmonypy_lite.pp import preprocess as make_pca
 from harmonypy_lite.record import storable, uns_record
 from harmonypy_lite.stores import CellStore, NewParts, check_readable, open_store
 
@@ -47,6 +52,7 @@ def integrate_file(
     missing: str = "refuse",
     preprocess: bool = False,
     layer: str | None = None,
+    protect: str | Sequence[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> FileResult:
     """Integrate the embedding in an .h5ad file; the result is complete or absent.
@@ -55,62 +61,85 @@ def integrate_file(
 
     Parameters
     ----------
-    path : the .h5ad file.
-    key : column or columns of obs that tell batches apart.
-    out : the new file; by default ``NAME_harmony.h5ad`` beside the input.
-    in_place : add the result to the input itself.
-    overwrite : replace an output file, or a result in the file, that is there already.
-    basis : key of obsm with the embedding.
-    adjusted_basis : key of obsm for the result, float32.
-    params : the parameters of the method.
-    missing : "refuse" cells without a value in `key`, or make them a "level" of their own.
-    preprocess : make the PCA first, see :func:`harmonypy_lite.pp.preprocess`.
-    layer : where the counts are, for `preprocess`; by default X.
-    progress : called after each round.
+    path
+        The .h5ad file.
+    key
+        Column or columns of obs that tell batches apart.
+    out
+        The new file; by default ``NAME_harmony.h5ad`` beside the input.
+    in_place
+        Add the result to the input itself.
+    overwrite
+        Replace an output file, or a result in the file, that is there already.
+    basis
+        Key of obsm with the embedding.
+    adjusted_basis
+        Key of obsm for the result, float32.
+    params
+        The parameters of the method.
+    missing
+        "refuse" cells without a value in `key`, or make them a "level" of their own.
+    preprocess
+        Make the PCA first, see :func:`harmonypy_lite.pp.preprocess`.
+    layer
+        Where the counts are, for `preprocess`; by default X.
+    protect
+        Biological columns of obs; their confounding with the keys is reported, and warned of.
+    progress
+        Called after each round.
 
     Raises
     ------
     InvalidInput
         Before any work, with what to do.
+
+    Examples
+    --------
+    >>> import anndata, numpy as np, pandas as pd, pathlib, tempfile
+    >>> draws, path = np.random.default_rng(0), pathlib.Path(tempfile.mkdtemp()) / "cells.h5ad"
+    >>> obs = pd.DataFrame({"donor": ["a", "b"] * 100}, index=[f"cell{i}" for i in range(200)])
+    >>> anndata.AnnData(obs=obs, obsm={"X_pca": draws.normal(size=(200, 5))}).write_h5ad(path)
+    >>> done = integrate_file(path, "donor")
+    >>> done.path.name, done.summary["covariates"]
+    ('cells_harmony.h5ad', {'donor': 2})
     """
     keys = key_list(key)
+    protected = check_protected(protect, keys)
     source = Path(path).expanduser()
-    given = None if out is None else Path(out).expanduser()
     check_readable(source)
+    given = None if out is None else Path(out).expanduser()
     target = output.plan(source, given, in_place=in_place, overwrite=overwrite)
     before = _fingerprint(source)
     with open_store(source) as store:
-        check_columns(keys, store.columns())
+        check_columns([*keys, *protected], store.columns())
         if not preprocess:
             check_basis(basis, store.embeddings())
-        parts = _promised(adjusted_basis, basis if preprocess else None)
-        _check_clashes(store, parts, overwrite, preprocess=preprocess)
+        _check_clashes(store, _promised(adjusted_basis, basis if preprocess else None), overwrite)
         batches = store.obs(keys)
-        made = _pca(store, batches, basis, layer) if preprocess else NewParts(obsm={})
-        embedding = made.obsm[basis] if preprocess else store.embedding(basis)
+        confounding = warn_of_confounding(batches, store.obs(protected))
+        if preprocess:
+            _check_before_pca(batches, missing, target)
+            made = _pca(store, batches, basis, layer)
+            embedding = made.obsm[basis]
+        else:
+            made = NewParts(obsm={})
+            embedding = store.embedding(basis)
+            output.check_space(target, embedding.size * 4)
         write = store.write
-    new_bytes = embedding.shape[0] * embedding.shape[1] * 4
-    output.check_space(target, new_bytes + sum(a.nbytes for a in made.obsm.values()))
 
     from harmonypy_lite.run import integrate_embedding
 
-    done = integrate_embedding(
-        embedding, batches, params or HarmonyParams(), missing=missing, progress=progress
-    )
+    params = params or HarmonyParams()
+    done = integrate_embedding(embedding, batches, params, missing=missing, progress=progress)
     if _fingerprint(source) != before:
         raise RuntimeError(f"{source} was changed by another program during the run; run again.")
-    record = uns_record(done.summary, basis=basis, adjusted_basis=adjusted_basis)
+    summary = done.summary | ({"confounding": confounding} if protected else {})
+    record = uns_record(summary, basis=basis, adjusted_basis=adjusted_basis)
+    obsm = {**made.obsm, adjusted_basis: done.embedding}
     with output.replacing(target) as copy:
-        write(
-            copy,
-            NewParts(
-                {**made.obsm, adjusted_basis: done.embedding},
-                made.varm,
-                {**made.uns, "harmony": record},
-            ),
-        )
+        write(copy, NewParts(obsm, made.varm, {**made.uns, "harmony": record}))
     log.info("wrote %s", target.path)
-    return FileResult(Path(target.shown), done.summary)
+    return FileResult(Path(target.shown), summary)
 
 
 def _promised(adjusted_basis: str, pca: str | None) -> NewParts:
@@ -121,25 +150,30 @@ def _promised(adjusted_basis: str, pca: str | None) -> NewParts:
     return NewParts({pca: empty, adjusted_basis: empty}, {"PCs": empty}, {"pca": {}, "harmony": {}})
 
 
-def _check_clashes(store: CellStore, parts: NewParts, overwrite: bool, *, preprocess: bool) -> None:
+def _check_clashes(store: CellStore, parts: NewParts, overwrite: bool) -> None:
     clashes = store.clashes(parts)
     if clashes and not overwrite:
-        other = "--basis and --adjusted-basis" if preprocess else "--adjusted-basis NAME"
         raise InvalidInput(
             f"{store.path} holds {' and '.join(clashes)} already: --overwrite replaces "
-            f"{'it' if len(clashes) == 1 else 'them'} in the output, {other} "
-            f"{'choose other names' if preprocess else 'writes beside it'}."
+            f"{'it' if len(clashes) == 1 else 'them'} in the output, --adjusted-basis NAME writes "
+            "the result under another name."
         )
+
+
+def _check_before_pca(batches: pd.DataFrame, missing: str, target: output.Target) -> None:
+    """Find before the PCA, which takes minutes, what would stop the integration after it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HarmonyWarning)  # the integration repeats them
+        design_from_columns(batches, missing=missing)
+    output.check_space(target, len(batches) * 2 * N_COMPONENTS * 4)
 
 
 def _pca(store: CellStore, batches: pd.DataFrame, basis: str, layer: str | None) -> NewParts:
     from anndata import AnnData
 
-    from harmonypy_lite.pp import preprocess
-
     obs = batches.set_index(batches.index.astype(str))
     adata = AnnData(store.counts(layer), obs=obs)
-    preprocess(adata, list(batches), basis=basis)
+    make_pca(adata, list(batches), basis=basis)
     return NewParts(
         {basis: adata.obsm[basis]}, {"PCs": adata.varm["PCs"]}, {"pca": storable(adata.uns["pca"])}
     )

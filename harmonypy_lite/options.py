@@ -128,17 +128,22 @@ def params_from(given: Mapping[str, Any]) -> HarmonyParams:
         if isinstance(value, tuple):
             value = numbers(parameter.name, value, named=parameter.metadata["kind"] == "per level")
         values[parameter.name] = None if value == "none" else value
-    try:
-        return HarmonyParams(**values)
-    except InvalidInput as error:
-        raise InvalidInput(_as_option(str(error))) from None
+    return HarmonyParams(**values)
 
 
-def _as_option(message: str) -> str:
-    name, equals, rest = message.partition("=")
-    if equals and name in {parameter.name for parameter in fields(HarmonyParams)}:
-        return f"{option_name(name)} {rest}"
-    return message
+def in_options(message: str) -> str:
+    """Put a message of the package, which names arguments of Python, into words of the program.
+
+    Examples
+    --------
+    >>> in_options("tau=-1.0: give a finite number, or raise max_iter_harmony.")
+    '--tau -1.0: give a finite number, or raise --max-iter-harmony.'
+    """
+    names = [parameter.name for parameter in fields(HarmonyParams)]
+    long = [name for name in [*names, "in_place", "adjusted_basis"] if "_" in name]
+    message = re.sub(rf"^({'|'.join(names)})=", lambda m: f"{option_name(m[1])} ", message)
+    message = message.replace("missing='level'", "--missing level")
+    return re.sub(rf"(?<![\w-])({'|'.join(long)})\b", lambda m: option_name(m[1]), message)
 
 
 def numbers(name: str, texts: tuple[str, ...], *, named: bool) -> Any:

@@ -27,10 +27,14 @@ class Target:
 
     Attributes
     ----------
-    source : the file that is copied, links resolved.
-    path : the file that will exist at the end, links resolved (a link itself is kept).
-    shown : the path as the user gave it, for messages.
-    mode : permission bits of the result; None leaves them to the umask.
+    source
+        The file that is copied, links resolved.
+    path
+        The file that will exist at the end, links resolved (a link itself is kept).
+    shown
+        The path as the user gave it, for messages.
+    mode
+        Permission bits of the result; None leaves them to the umask.
     """
 
     source: Path
@@ -165,7 +169,7 @@ def replacing(target: Target) -> Iterator[Path]:
 
 def _settle(copy: Path, target: Target) -> None:
     """Bring the bytes to the disk before the name points to them, with the old file's mode."""
-    with open(copy, "rb") as handle:
+    with open(copy, "r+b") as handle:  # Windows syncs only what is open for writing
         os.fsync(handle.fileno())
     if target.mode is not None:
         owner = target.path.stat()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harmonypy_lite.confounding import check_protected, warn_of_confounding
 from harmonypy_lite.elements import sparse_message
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.lookup import check_basis, check_columns, key_list
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("harmonypy_lite")
 
 _N_GENES = 2000
-_N_COMPONENTS = 50
+#: Components of the PCA that :func:`preprocess` makes, or fewer for few cells or genes.
+N_COMPONENTS = 50
 
 
 @documented
@@ -48,6 +50,7 @@ def harmony_integrate(
     rng: int | np.random.Generator = 0,
     n_jobs: int | None = None,
     missing: str = "refuse",
+    protect: str | Sequence[str] | None = None,
     verbose: bool | None = None,
 ) -> None:
     """Mix the batches of an embedding with Harmony.
@@ -58,13 +61,20 @@ def harmony_integrate(
 
     Parameters
     ----------
-    adata : annotated data with an embedding (n_cells, d).
-    key : column of ``adata.obs`` that tells batches apart, or several.
-    basis : key of ``adata.obsm`` with the embedding.
-    adjusted_basis : key of ``adata.obsm`` for the result.
+    adata
+        Annotated data with an embedding (n_cells, d).
+    key
+        Column of ``adata.obs`` that tells batches apart, or several.
+    basis : default 'X_pca'
+        Key of ``adata.obsm`` with the embedding.
+    adjusted_basis : default 'X_pca_harmony'
+        Key of ``adata.obsm`` for the result.
     {parameters}
     missing : default 'refuse'
         Cells without a value in `key`: "refuse" them, or make them a "level" of their own.
+    protect : default None
+        Biological column(s) of ``adata.obs``; how far they are confounded with `key` (Cramer's V)
+        is written to the record, and warned of where mixing batches would remove them.
     verbose : default None
         Show a progress bar; by default on a terminal or in a notebook only.
 
@@ -105,17 +115,21 @@ def harmony_integrate(
         n_jobs=n_jobs,
     )
     keys = key_list(key)
-    check_columns(keys, adata.obs.columns)
+    protected = check_protected(protect, keys)
+    check_columns([*keys, *protected], adata.obs.columns)
     embedding = _embedding(adata, basis)
 
     from harmonypy_lite.progress import progress_bar
     from harmonypy_lite.run import integrate_embedding
 
+    summary: dict[str, Any] = {}
+    if protected:
+        summary["confounding"] = warn_of_confounding(adata.obs[keys], adata.obs[protected])
     with progress_bar(verbose) as progress:
         done = integrate_embedding(
             embedding, adata.obs[keys], params, missing=missing, progress=progress
         )
-    record = uns_record(done.summary, basis=basis, adjusted_basis=adjusted_basis)
+    record = uns_record(done.summary | summary, basis=basis, adjusted_basis=adjusted_basis)
     _store(adata, adjusted_basis, done.embedding, record)
 
 
@@ -170,9 +184,12 @@ def preprocess(adata: AnnData, batch_keys: str | Sequence[str], *, basis: str = 
 
     Parameters
     ----------
-    adata : counts in X (n_cells, n_genes), dense or sparse.
-    batch_keys : column of ``adata.obs`` that tells batches apart, or several.
-    basis : key of ``adata.obsm`` for the PCA.
+    adata
+        Annotated data with counts in X (n_cells, n_genes), dense or sparse.
+    batch_keys
+        Column of ``adata.obs`` that tells batches apart, or several.
+    basis
+        Key of ``adata.obsm`` for the PCA.
 
     Raises
     ------
@@ -203,15 +220,15 @@ def preprocess(adata: AnnData, batch_keys: str | Sequence[str], *, basis: str = 
     with warnings.catch_warnings():
         # scanpy's notes on its own insides, and on genes without variance in a batch of few cells,
         # are nothing that a user can act on
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", RuntimeWarning)
-        warnings.filterwarnings("ignore", "`n_top_genes` >", UserWarning)
+        for kind in (FutureWarning, DeprecationWarning, RuntimeWarning):
+            warnings.simplefilter("ignore", kind)
+        warnings.filterwarnings("ignore", "`n_top_genes`.* > ", UserWarning)
         sc.pp.normalize_total(cells)
         sc.pp.log1p(cells)
         n_top = min(_N_GENES, cells.n_vars)
         sc.pp.highly_variable_genes(cells, batch_key=keys[0], n_top_genes=n_top)
         n_genes = int(cells.var["highly_variable"].sum())
-        n_components = min(_N_COMPONENTS, cells.n_obs - 1, n_genes - 1)
+        n_components = min(N_COMPONENTS, cells.n_obs - 1, n_genes - 1)
         sc.pp.pca(cells, n_comps=n_components, mask_var="highly_variable")
     adata.obsm[basis] = cells.obsm["X_pca"]
     adata.varm["PCs"] = cells.varm["PCs"]

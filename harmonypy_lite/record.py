@@ -31,6 +31,10 @@ def uns_record(summary: Mapping[str, Any], *, basis: str, adjusted_basis: str) -
         elif name == "dropped_covariates":
             reasons = [f"{covariate}: {reason}" for covariate, reason in value.items()]
             record[name] = np.array(reasons, dtype=object)
+        elif name == "confounding":
+            pairs = [(f"{p} ~ {b}", v) for p, by in value.items() for b, v in by.items()]
+            record[name] = np.array([pair for pair, _ in pairs], dtype=object)
+            record["cramers_v"] = np.array([v for _, v in pairs], dtype=np.float64)
         elif isinstance(value, Mapping):
             record[name] = {k: _plain(v) for k, v in value.items() if v is not None}
         elif value is not None and name != "seconds":

@@ -43,13 +43,18 @@ def summary_text(
     size = output.stat().st_size
     lines = [
         ("cells", f"{summary['n_cells']:,} x {summary['n_dims']} components of {basis}"),
-        ("batches", ", ".join(levels)),
+        ("batches", ", ".join(levels) or "none"),
         *(("left out", f"{n}: {why}") for n, why in summary["dropped_covariates"].items()),
-        ("clusters", f"{summary['n_clusters']:,}"),
-        ("iterations", f"{iterations:,}; stopped: {stopped}" if iterations else stopped),
     ]
-    if len(objective) > 1:
+    for name, by_batch in summary.get("confounding", {}).items():
+        values = ", ".join(f"{v:.2f} with {batch}" for batch, v in by_batch.items())
+        lines.append(("protected", f"{name}: Cramer's V {values}"))
+    if iterations:
+        lines.append(("clusters", f"{summary['n_clusters']:,}"))
+        lines.append(("iterations", f"{iterations:,}; stopped: {stopped}"))
         lines.append(("objective", f"{objective[0]:,.6g} -> {objective[-1]:,.6g}"))
+    else:
+        lines.append(("result", f"{stopped}: the embedding is unchanged"))
     lines.append(("time", f"{duration(summary['seconds'])} (with files {duration(seconds)})"))
     lines.append(("written", f"obsm[{adjusted_basis!r}] in {output} ({human(size)})"))
     return "\n".join(f"{label:<11} {text}" for label, text in lines)

@@ -260,6 +260,11 @@ def _nearby(path: Path) -> str:
 
 def _unopened(path: Path, error: OSError) -> str:
     reason = str(error)
+    if "unable to lock" in reason and not isinstance(error, BlockingIOError):
+        return (
+            f"{path} cannot be locked: its file system knows no locks. Set the environment "
+            "variable HDF5_USE_FILE_LOCKING=FALSE and try again."
+        )
     if "unable to lock" in reason:
         return f"{path} is locked: another program has it open for writing. Close it there first."
     if "truncated" in reason:

@@ -35,7 +35,7 @@ class Reference:
     Z_corr: Floats  # (N, d)
     R: Floats  # (N, K)
     Y: Floats  # (K, d)
-    O: Floats  # noqa: E741 (K, B), the paper's letter
+    O: Floats
     E: Floats  # (K, B)
     W: Floats  # (K, B, d)
     objective_harmony: list[float]  # first assignment, then the last round of each iteration
@@ -64,7 +64,7 @@ class Problem:
         return self.Phi.sum(axis=0)
 
     @property
-    def Pr(self) -> Floats:  # noqa: N802 the paper's name
+    def Pr(self) -> Floats:
         """Pr_b = N_b / N."""
         return self.level_size / len(self.Phi)
 
@@ -205,13 +205,13 @@ def one_round(
     O and E = n Pr of all cells outside the block.
     """
     R = R.copy()
-    O, n = observed(R, problem.Phi), R.sum(axis=0)  # noqa: E741
+    O, n = observed(R, problem.Phi), R.sum(axis=0)
     for block in blocks:
         Phi = problem.Phi[block]
-        O, n = O - observed(R[block], Phi), n - R[block].sum(axis=0)  # noqa: E741
+        O, n = O - observed(R[block], Phi), n - R[block].sum(axis=0)
         P = penalty(O, expected(n, problem.Pr), problem.theta, problem.flavor)
         R[block] = assigned(U[block], Y, problem.sigma, Phi @ P.T)
-        O, n = O + observed(R[block], Phi), n + R[block].sum(axis=0)  # noqa: E741
+        O, n = O + observed(R[block], Phi), n + R[block].sum(axis=0)
     return R
 
 
@@ -235,7 +235,7 @@ def assigned(U: Floats, Y: Floats, sigma: Floats, log_penalty: Floats | float = 
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def penalty(O: Floats, E: Floats, theta: Floats, flavor: str) -> Floats:  # noqa: E741
+def penalty(O: Floats, E: Floats, theta: Floats, flavor: str) -> Floats:
     """P_kb, (K,B), the logarithm of the papers' diversity factor.
 
     harmony1 [H1]: theta_b [log(E+1) - log(O+1)]; harmony2 [H2]: theta_b [log(2E+1) - log(O+E+1)].
@@ -252,7 +252,7 @@ def objective(problem: Problem, U: Floats, Y: Floats, R: Floats) -> float:
     The last term is + theta_b sigma_k O log((O+E+1)/(2E+1)), or O log((O+1)/(E+1)) in harmony1.
     """
     sigma, Phi = problem.sigma, problem.Phi
-    O, E = observed(R, Phi), expected(R.sum(axis=0), problem.Pr)  # noqa: E741
+    O, E = observed(R, Phi), expected(R.sum(axis=0), problem.Pr)
     R_log_R = R * np.log(np.where(R > 0, R, 1.0))
     P = penalty(O, E, problem.theta, problem.flavor)
     error = np.sum(R * distance(U, Y))
@@ -269,7 +269,7 @@ def ridge(problem: Problem, R: Floats) -> tuple[Floats, Floats]:
     A cluster that no cell enters corrects nothing: W = 0, and keeps its centroid (intercept 0).
     """
     B = problem.Phi.shape[1]
-    O, E = observed(R, problem.Phi), expected(R.sum(axis=0), problem.Pr)  # noqa: E741
+    O, E = observed(R, problem.Phi), expected(R.sum(axis=0), problem.Pr)
     W = np.zeros((R.shape[1], B, problem.Z.shape[1]))
     intercepts = np.zeros((R.shape[1], problem.Z.shape[1]))
     for k in range(R.shape[1]):

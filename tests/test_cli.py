@@ -5,12 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import json
-import os
-import pty
 import shutil
-import subprocess
-import sys
-import termios
 import warnings
 from dataclasses import fields
 
@@ -22,10 +17,9 @@ from click.testing import CliRunner
 from files import N_CELLS, small_adata, small_file
 
 from harmonypy_lite import run
-from harmonypy_lite._version import __version__
 from harmonypy_lite.cli import program
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
-from harmonypy_lite.options import option_name, params_from
+from harmonypy_lite.options import in_options, option_name, params_from
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import integrate_embedding
 
@@ -44,19 +38,6 @@ def call(*words):
 
 def integrate(path, *words):
     return call("integrate", path, "--key", "donor", *FAST, *words)
-
-
-def python(*words, **how):
-    return subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, check=False, **how
-    )
-
-
-def loaded_after(code):
-    """Return the top-level modules that a fresh Python has after `code`."""
-    told = python("-c", f"{code}\nimport sys; print('MODULES', *sys.modules)")
-    assert told.returncode == 0, told.stderr
-    return {name.split(".")[0] for name in told.stdout.split("MODULES")[1].split()}
 
 
 def test_integrate__prints_a_summary_and_writes_beside_the_input(path, tmp_path):
@@ -209,8 +190,16 @@ def test_params_from__reads_numbers_lists_and_names(given, wanted):
 def test_params_from__names_the_option_that_is_wrong():
     with pytest.raises(InvalidInput, match=r"^--sigma 'a=1': 'a=1' is no number"):
         params_from({"sigma": ("a=1",)})
-    with pytest.raises(InvalidInput, match=r"^--block-proportion 7\.0: give"):
-        params_from({"block_proportion": 7.0})
+
+
+def test_in_options__turns_arguments_into_options():
+    for text, wanted in [
+        ("n_jobs=0: give", "--n-jobs 0: give"),
+        ("pass missing='level' to", "pass --missing level to"),
+        ("raise max_iter_harmony.", "raise --max-iter-harmony."),
+        ("obs['my_n_jobs_x'] and --n-jobs", "obs['my_n_jobs_x'] and --n-jobs"),
+    ]:
+        assert in_options(text) == wanted
 
 
 def test_options__reach_the_core(path, monkeypatch):
@@ -236,6 +225,36 @@ def test_options__reach_the_core(path, monkeypatch):
         max_iter_harmony=2,
         n_clusters=3,
     )
+
+
+def test_integrate__protected_columns_are_reported(path):
+    adata = small_adata()
+    adata.obs["sex"] = (adata.obs["donor"] == "carl").map({True: "m", False: "f"})
+    adata.write_h5ad(path)
+    done = integrate(path, "--protect", "sex", "--protect", "chemistry")
+    assert done.exit_code == 0
+    assert "sex: Cramer's V 1.00 with donor" in done.stdout
+    assert "chemistry: Cramer's V 0." in done.stdout
+    assert done.stderr.startswith(
+        "Warning: 'sex' is fully confounded with the batch column 'donor'"
+    )
+    assert len(done.stderr.splitlines()) == 1
+    for words, said in [(["--protect", "donor"], "both a key"), (["--protect", "x"], "column 'x'")]:
+        refused = integrate(path, *words, "--overwrite")
+        assert refused.exit_code == 2
+        assert said in refused.stderr
+
+
+def test_integrate__nothing_to_correct_is_said(path):
+    adata = small_adata()
+    adata.obs["one"] = "x"
+    adata.write_h5ad(path)
+    done = call("integrate", path, "-k", "one", "--adjusted-basis", "new")
+    assert done.exit_code == 0
+    assert "nothing to correct: the embedding is unchanged" in done.stdout
+    assert "one: it has only one level" in done.stdout
+    out = anndata.read_h5ad(path.with_name("cells_harmony.h5ad"))
+    np.testing.assert_array_equal(out.obsm["new"], out.obsm["X_pca"])
 
 
 def test_integrate__a_file_without_pca_says_how_to_make_one(tmp_path):
@@ -299,6 +318,12 @@ def test_info__a_file_without_columns_and_embeddings_works(tmp_path):
     assert "Next:" not in done.stdout
 
 
+def test_help__keeps_the_lines_of_the_examples():
+    lines = call("integrate", "--help").output.splitlines()
+    assert "    harmonypy-lite integrate pbmc.h5ad --key donor" in lines
+    assert "    harmonypy-lite info FILE.h5ad" in call("--help").output.splitlines()
+
+
 @pytest.mark.parametrize("words", [[], ["info"], ["integrate"]])
 def test_help__names_commands_and_options(words):
     done = call(*words, "--help")
@@ -306,78 +331,6 @@ def test_help__names_commands_and_options(words):
     assert "Usage:" in done.output
     wanted = {"": "Commands:", "info": "--json", "integrate": "Iterations and threads:"}
     assert wanted["".join(words)] in done.output
-
-
-def test_program__as_a_module_and_by_its_version():
-    told = python("-m", "harmonypy_lite", "--version")
-    assert told.stdout == f"harmonypy-lite, version {__version__}\n"
-
-
-def test_import__loads_nothing_heavy():
-    heavy = HEAVY | {"numba", "pandas", "h5py", "scipy"}
-    assert not heavy & loaded_after("import harmonypy_lite")
-
-
-def test_help__loads_nothing_heavy():
-    code = "import contextlib\nfrom harmonypy_lite.cli import program\n"
-    code += "with contextlib.suppress(SystemExit): program(['integrate', '--help'])"
-    loaded = loaded_after(code)
-    assert not (HEAVY | {"numba", "pandas", "h5py", "scipy", "tqdm"}) & loaded
-    assert "click" in loaded
-
-
-def test_integrate__loads_neither_scanpy_nor_anndata(path):
-    code = "import contextlib\nfrom harmonypy_lite.cli import program\n"
-    words = ["integrate", str(path), "-k", "donor", *FAST]
-    loaded = loaded_after(code + f"with contextlib.suppress(SystemExit): program({words})")
-    assert path.with_name("cells_harmony.h5ad").exists()
-    assert not HEAVY & loaded
-
-
-def on_a_terminal(words):
-    """Run the program with a terminal as stderr; return the exit code, stdout and stderr."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 100))
-    command = [sys.executable, "-m", "harmonypy_lite", *map(str, words)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, text=True, check=False)
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            piece = os.read(ours, 65536)
-        except OSError:  # the other end is closed
-            break
-        shown += piece
-    os.close(ours)
-    return done.returncode, done.stdout, shown.decode()
-
-
-def test_terminal__shows_a_progress_bar_there_and_nowhere_else(path):
-    words = ["integrate", path, "-k", "donor", *FAST, "--overwrite"]
-    code, out, shown = on_a_terminal(words)
-    assert code == 0
-    assert "Harmony: iteration 1 of at most 2, round 1" in shown
-    assert "iteration" not in out.splitlines()[0]
-    assert on_a_terminal([*words, "-q"]) == (0, "", "")
-    assert python("-m", "harmonypy_lite", *map(str, words)).stderr == ""
-
-
-def test_pipe__that_closes_early_gives_no_traceback(path):
-    command = f"{sys.executable} -m harmonypy_lite info '{path}' --json | head -c 1"
-    told = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
-    assert told.stdout == "{"
-    assert told.stderr == ""
-
-
-def test_integrate__real_file_by_the_installed_program(real_path, tmp_path):
-    source = real_path("pbmc_3500_harmonypy")
-    out = tmp_path / "out dir" / "pbmc.h5ad"
-    out.parent.mkdir()
-    words = ["integrate", str(source), "--key", "batch", "-o", str(out), "--json", *FAST]
-    told = python("-m", "harmonypy_lite", *words)
-    assert told.returncode == 0, told.stderr
-    assert json.loads(told.stdout)["n_cells"] == 3500
-    assert anndata.read_h5ad(out).obsm["X_pca_harmony"].shape == (3500, 30)
 
 
 def test_integrate__default_output_in_a_closed_folder_names_the_remedy(path, monkeypatch):
@@ -399,7 +352,7 @@ def test_interrupt__gives_130_and_says_that_nothing_was_written(path, monkeypatc
     assert done.stderr.strip() == "Interrupted. Nothing was written."
 
 
-@pytest.mark.parametrize("name", ["options", "output", "pp", "record"])
+@pytest.mark.parametrize("name", ["confounding", "io", "options", "output", "pp", "record"])
 def test_examples__in_docstrings_run(name):
     module = importlib.import_module(f"harmonypy_lite.{name}")
     found = doctest.testmod(module)

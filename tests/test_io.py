@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-import signal
 import stat
-import subprocess
-import sys
 import warnings
 
 import anndata
@@ -27,7 +23,7 @@ from files import (
     snapshot,
 )
 
-from harmonypy_lite import elements, output, run
+from harmonypy_lite import output, run
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.io import integrate_file
 from harmonypy_lite.params import HarmonyParams
@@ -260,136 +256,6 @@ def test_names__are_checked_before_the_work(path):
             integrate(path, **how)
 
 
-@pytest.mark.usefixtures("no_work")
-def test_disk__too_little_space_is_found_before_the_work(path, monkeypatch, tmp_path):
-    free = shutil.disk_usage(tmp_path)._replace(free=path.stat().st_size)
-    monkeypatch.setattr(output.shutil, "disk_usage", lambda _folder: free)
-    with pytest.raises(InvalidInput, match=r"Not enough space.*free.*-o FILE"):
-        integrate(path)
-    assert [p.name for p in tmp_path.iterdir()] == ["cells.h5ad"]
-
-
-def test_disk__blocks_are_shared_where_the_file_system_can(path, monkeypatch, tmp_path):
-    import fcntl
-
-    calls = []
-
-    def share(new, request, old):
-        calls.append(request)
-        os.pwrite(new, os.pread(old, 10**8, 0), 0)
-
-    monkeypatch.setattr(fcntl, "ioctl", share)
-    free = shutil.disk_usage(tmp_path)._replace(free=(16 << 20) + N_CELLS * 6 * 4)
-    monkeypatch.setattr(output.shutil, "disk_usage", lambda _folder: free)
-    monkeypatch.setattr(output.shutil, "copyfile", None)  # would fail if it was called
-    assert RESULT in snapshot(integrate(path).path)
-    assert calls == [0x40049409, 0x40049409]
-
-
-@pytest.mark.parametrize("in_place", [False, True])
-@pytest.mark.parametrize("where", ["copyfile", "write_array", "write_record", "fsync", "replace"])
-def test_failure__in_the_middle_of_writing_leaves_no_trace(
-    path, monkeypatch, tmp_path, in_place, where
-):
-    def full(*_args, **_more):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    holder = {"copyfile": output.shutil, "fsync": output.os, "replace": output.os}
-    monkeypatch.setattr(holder.get(where, elements), where, full)
-    before = sha256(path)
-    with pytest.raises(OSError, match="No space left"):
-        integrate(path, in_place=in_place)
-    assert [p.name for p in tmp_path.iterdir()] == ["cells.h5ad"]
-    assert sha256(path) == before
-
-
-def test_failure__ctrl_c_in_the_middle_of_writing_leaves_no_trace(path, monkeypatch, tmp_path):
-    def interrupt(*_args, **_more):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(elements, "write_record", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        integrate(path)
-    assert [p.name for p in tmp_path.iterdir()] == ["cells.h5ad"]
-
-
-def test_failure__an_input_that_changes_during_the_run_is_not_mixed_up(path, monkeypatch, tmp_path):
-    def change(*args, **more):
-        small_file(path, compression="gzip")
-        return integrate_embedding(*args, **more)
-
-    monkeypatch.setattr(run, "integrate_embedding", change)
-    with pytest.raises(RuntimeError, match="changed by another program"):
-        integrate(path)
-    assert [p.name for p in tmp_path.iterdir()] == ["cells.h5ad"]
-
-
-SLOW_WRITER = """
-import sys, time
-from harmonypy_lite import elements
-real = elements.write_record
-def slow(group, name, record):
-    real(group, name, record)
-    group.file.flush()
-    print("writing", flush=True)
-    time.sleep(60)
-elements.write_record = slow
-from harmonypy_lite.cli import main
-sys.argv[1:] = ["integrate", *sys.argv[1:], "--max-iter-harmony", "1", "--n-clusters", "3"]
-main()
-"""
-
-
-def killed_while_writing(path, number, *how):
-    """Start the program on `path`, send it a signal in the middle of writing."""
-    command = [sys.executable, "-c", SLOW_WRITER, str(path), "--key", "donor", *how]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "writing\n", process.stderr.read()
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=30)
-    return process.returncode, errors
-
-
-@pytest.mark.parametrize("in_place", [False, True])
-def test_kill__in_the_middle_of_writing_harms_nothing(path, tmp_path, in_place):
-    before = sha256(path)
-    code, _ = killed_while_writing(path, signal.SIGKILL, *(["-i"] if in_place else []))
-    assert code == -signal.SIGKILL
-    assert sha256(path) == before
-    assert not (tmp_path / "cells_harmony.h5ad").exists()
-    assert len(leftovers(tmp_path)) == 1  # the file was being written indeed
-    assert RESULT in snapshot(integrate(path, in_place=in_place).path)
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "said"),
-    [
-        (signal.SIGINT, 130, "Interrupted. Nothing was written."),
-        (signal.SIGTERM, 143, "Ended by signal 15. Nothing was written."),
-        (signal.SIGHUP, 129, "Ended by signal 1. Nothing was written."),
-    ],
-)
-def test_signals__remove_what_was_half_written(path, tmp_path, number, code, said):
-    before = sha256(path)
-    found, errors = killed_while_writing(path, number)
-    assert (found, errors.strip()) == (code, said)
-    assert [p.name for p in tmp_path.iterdir()] == ["cells.h5ad"]
-    assert sha256(path) == before
-
-
-def test_signals__the_old_handlers_come_back(path):
-    from click.testing import CliRunner
-
-    from harmonypy_lite.cli import program
-
-    before = signal.getsignal(signal.SIGTERM)
-    how = ["integrate", str(path), "-k", "donor", "--max-iter-harmony", "1"]
-    assert CliRunner().invoke(program, how).exit_code == 0
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
 def test_preprocess__makes_a_pca_in_the_output_and_leaves_the_counts(tmp_path):
     adata = small_adata()
     del adata.obsm["X_pca"], adata.varm["PCs"]
@@ -423,6 +289,22 @@ def test_preprocess__a_missing_layer_or_normalised_values_are_refused(tmp_path):
     with pytest.raises(InvalidInput, match=r"no layers/raw.*counts, dense"):
         integrate(tmp_path / "a.h5ad", preprocess=True, layer="raw")
     assert integrate(tmp_path / "a.h5ad", preprocess=True, layer="counts").path.exists()
+
+
+def test_preprocess__what_would_stop_the_integration_is_found_before(tmp_path, monkeypatch):
+    from harmonypy_lite import io
+
+    adata = small_adata()
+    del adata.obsm["X_pca"], adata.varm["PCs"]
+    adata.obs["part"] = pd.Categorical(["x", None, "y"] * 30)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    monkeypatch.setattr(io, "make_pca", None)  # would fail if it was called
+    with pytest.raises(InvalidInput, match="missing values in 30 of 90 cells"):
+        integrate(tmp_path / "a.h5ad", key="part", preprocess=True)
+    free = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(output.shutil, "disk_usage", lambda _folder: free)
+    with pytest.raises(InvalidInput, match="Not enough space"):
+        integrate(tmp_path / "a.h5ad", preprocess=True)
 
 
 def test_missing__values_in_a_key_are_refused_or_a_level(tmp_path):

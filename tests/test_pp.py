@@ -14,7 +14,7 @@ import scipy.sparse
 from files import N_CELLS, small_adata, small_file
 
 from harmonypy_lite import pp, run
-from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.errors import HarmonyWarning, InvalidInput
 from harmonypy_lite.io import integrate_file
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.pp import harmony_integrate, preprocess
@@ -39,7 +39,7 @@ def test_harmony_integrate__has_the_parameters_and_defaults_of_the_dataclass():
         assert signature[parameter.name].default == parameter.default
         assert signature[parameter.name].kind is inspect.Parameter.KEYWORD_ONLY
         assert parameter.metadata["meaning"] in harmony_integrate.__doc__
-    own = ["adata", "key", "basis", "adjusted_basis", "missing", "verbose"]
+    own = ["adata", "key", "basis", "adjusted_basis", "missing", "protect", "verbose"]
     assert set(signature) == {*own, *(p.name for p in fields(HarmonyParams))}
 
 
@@ -109,6 +109,21 @@ def test_harmony_integrate__the_record_survives_a_file(tmp_path):
     assert found["covariates"].tolist() == ["a/b", "chemistry"]
     assert found["parameters"]["theta"] == '{"a/b": 1.0, "chemistry": [1.0, 2.0]}'
     assert found["basis"] == "X_pca"
+
+
+def test_harmony_integrate__protected_columns_are_recorded(tmp_path):
+    adata = small_adata()
+    adata.obs["sex"] = (adata.obs["donor"] == "carl").to_numpy()
+    with pytest.warns(HarmonyWarning, match="'sex' is fully confounded .* 'donor'"):
+        harmony_integrate(adata, "donor", protect=["sex", "chemistry"], **FAST)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    found = anndata.read_h5ad(tmp_path / "a.h5ad").uns["harmony"]
+    assert found["confounding"].tolist() == ["sex ~ donor", "chemistry ~ donor"]
+    assert found["cramers_v"][0] == pytest.approx(1.0)
+    assert found["cramers_v"][1] < 0.5
+    adata.obs["one"] = 1
+    with pytest.raises(InvalidInput, match="fewer than two levels: nothing to protect"):
+        harmony_integrate(adata, "donor", protect="one", **FAST)
 
 
 @pytest.mark.parametrize("rows", [slice(10, 70), np.arange(N_CELLS) % 3 > 0])
@@ -219,12 +234,13 @@ def test_preprocess__adds_a_pca_and_leaves_the_rest(store, dtype):
     assert adata.varm["PCs"].shape == (60, 50)
     assert set(adata.uns) == {"pca"}
     assert list(adata.var.columns) == list(kept.var.columns)
-    assert list(adata.layers) == []
+    assert list(adata.layers) == list(kept.layers)
     dense = [x.toarray() if scipy.sparse.issparse(x) else x for x in (adata.X, kept.X)]
     np.testing.assert_array_equal(*dense)
     assert adata.X.dtype == dtype
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # scanpy 1.12 on pandas 3.1
 def test_preprocess__gives_what_scanpy_gives():
     import scanpy as sc
 

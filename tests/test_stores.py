@@ -82,7 +82,9 @@ def test_obs__nullable_texts_keep_their_missing_values(tmp_path):
         group["mask"] = np.array([False, True, False] * 30)
 
     add_column(path, "new", write)
-    assert column(path, "new").tolist() == ["x", None, "y"] * 30
+    found = column(path, "new")
+    assert found.isna().tolist() == [False, True, False] * 30
+    assert found.dropna().tolist() == ["x", "y"] * 30
 
 
 @pytest.mark.parametrize("values", [np.arange(N_CELLS) % 2 == 0, np.arange(N_CELLS) % 3])
@@ -256,6 +258,19 @@ def test_open_store__a_file_that_is_being_written_is_refused(tmp_path):
         fcntl.flock(other, fcntl.LOCK_EX)  # as HDF5 does in a program that writes
         with pytest.raises(InvalidInput, match="another program has it open"), open_store(path):
             pass
+
+
+def test_open_store__a_file_system_without_locks_is_told_from_a_locked_file(tmp_path, monkeypatch):
+    def refuse(*_args):
+        raise OSError(38, "unable to lock file, errno = 38, error message = 'not implemented'")
+
+    path = small_file(tmp_path / "a.h5ad")
+    monkeypatch.setattr(h5py, "File", refuse)
+    with (
+        pytest.raises(InvalidInput, match="HDF5_USE_FILE_LOCKING=FALSE"),
+        open_store(path),
+    ):
+        pass
 
 
 def test_open_store__never_reads_the_matrix(tmp_path):

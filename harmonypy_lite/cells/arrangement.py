@@ -7,16 +7,16 @@ data alone: so no result depends on threads or on how much of the data is in mem
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
+from harmonypy_lite.kernels.product import TILE
 from harmonypy_lite.kernels.weights import Groups
 
 #: Cells that are worked on together; their affinities to 100 clusters take 1.6 MB.
 CHUNK = 4096
-#: Cells in one product of matrices, and at most so many in one single-precision sum.
-TILE = 256
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def arrange(codes: np.ndarray, block: np.ndarray, n_blocks: int) -> Arrangement:
     codes, combination = codes[order], combination[order]
     block_start = np.searchsorted(block[order], np.arange(n_blocks + 1))
     chunk_start, block_chunks = _cut_chunks(block_start)
-    groups = [_group_chunk(codes[a:b]) for a, b in zip(chunk_start, chunk_start[1:], strict=False)]
+    groups = [_group_chunk(codes[a:b]) for a, b in itertools.pairwise(chunk_start)]
     return Arrangement(order, codes, combination, combinations, chunk_start, block_chunks, groups)
 
 
@@ -103,7 +103,7 @@ def _sorted_order(key: np.ndarray) -> np.ndarray:
 def _cut_chunks(block_start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     chunk_start: list[int] = []
     block_chunks = [0]
-    for a, b in zip(block_start, block_start[1:], strict=False):
+    for a, b in itertools.pairwise(block_start):
         chunk_start.extend(range(int(a), int(b), CHUNK))
         block_chunks.append(len(chunk_start))
     chunk_start.append(int(block_start[-1]))

@@ -8,6 +8,7 @@ nothing to keep.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections.abc import Iterator
@@ -16,10 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harmonypy_lite.cells.arrangement import TILE, arrange
+from harmonypy_lite.cells.arrangement import arrange
 from harmonypy_lite.kernels import affinity as affinity_kernels
 from harmonypy_lite.kernels import rows as row_kernels
 from harmonypy_lite.kernels import weights as kernels
+from harmonypy_lite.kernels.product import TILE, padded
 from harmonypy_lite.method.passes import (
     Assign,
     Assigned,
@@ -34,6 +36,8 @@ from harmonypy_lite.threads import Workers
 
 #: Bytes of tables of moments that the threads may hold together; further threads do without.
 _MOMENT_TABLES = 512 * 2**20
+#: Distance of the clusters that only fill up a vector.
+_FAR = 1e30
 
 
 class Span(NamedTuple):
@@ -118,7 +122,8 @@ class InMemoryCells:
         self._directions, self._steep = directions, steep
         self._keep = keep and not directions and not steep
         self._sigma = sigma.astype(np.float32)
-        self._slope = (2.0 / sigma).astype(np.float32)
+        self._slope = _padded(2.0 / sigma)
+        self._offset = np.where(self._slope > 0, self._slope, _FAR).astype(np.float32)
         self._neutral = np.ones((n_levels, sigma.size), np.float32)
         self._in_force: list[InForce] = []
         self._unit = _power_of_two_above(Z)
@@ -147,7 +152,7 @@ class InMemoryCells:
     def _(self, task: Reassign, block: int) -> Assigned:
         log_tilt = (task.P - task.P.max(axis=0)).T
         tilt = np.exp(log_tilt).astype(np.float32)
-        in_force = InForce(_transposed(task.Y), log_tilt.astype(np.float32), tilt)
+        in_force = InForce(_padded(task.Y.T), log_tilt.astype(np.float32), tilt)
         self._in_force[block] = in_force
         parts = self._workers.map(
             lambda s: self._sum_span(s, self._pieces(s), in_force), self._spans[block]
@@ -157,18 +162,19 @@ class InMemoryCells:
     @run.register
     def _(self, task: SumMoments) -> Moments:
         K, B, d = self._sigma.size, len(self._neutral), self._cells.shape[1]
-        Q = len(self._arrangement.combinations)
+        several = self._arrangement.codes.shape[1] > 1
+        Q = len(self._arrangement.combinations) if several else 0
         spans = iter(self._all_spans())
         tables = min(self._workers.count, max(1, _MOMENT_TABLES // (8 * K * (B * d + Q))))
-        parts = self._workers.map(self._sum_moments, [spans] * tables)
+        parts = self._workers.map(lambda s: self._sum_moments(s, Q), [spans] * tables)
         M, G = parts[0]
         for more_M, more_G in parts[1:]:
             M += more_M
             G += more_G
-        combinations = self._arrangement.combinations
-        weight = self._fixed.to_float(G).T
-        level_sum = self._fixed.to_float(M).transpose(1, 0, 2) * self._unit
-        return Moments(level_sum, combinations, weight)
+        level_sum = self._fixed.to_float(M).transpose(2, 0, 1) * self._unit
+        if not several:
+            return Moments(level_sum, None, None)
+        return Moments(level_sum, self._arrangement.combinations, self._fixed.to_float(G).T)
 
     @run.register
     def _(self, task: Correct) -> np.ndarray | None:
@@ -246,7 +252,7 @@ class InMemoryCells:
         first, last = self._arrangement.block_chunks[block : block + 2]
         parts = max(1, min(self._workers.count, last - first))
         cuts = np.linspace(first, last, parts + 1).astype(int)
-        return [Span(block, int(a), int(b)) for a, b in zip(cuts, cuts[1:], strict=False)]
+        return [Span(block, int(a), int(b)) for a, b in itertools.pairwise(cuts)]
 
     def _all_spans(self) -> list[Span]:
         return [span for spans in self._spans for span in spans]
@@ -290,13 +296,12 @@ class InMemoryCells:
             A, shift = self._A[rows], self._shift[rows]
         else:
             A, shift = self._scratch.array("A", (n, K)), self._scratch.array("shift", (n,))
-        U = self._scratch.array("U", (TILE, z_hat.shape[1]))
         if not self._steep:
-            affinity_kernels.affinity(z_hat, in_force.Yt, self._slope, U, A, shift)
+            affinity_kernels.affinity(z_hat, in_force.Yt, self._slope, self._offset, A, shift)
             return _Affinities(A, shift, in_force.tilt)
         codes = self._arrangement.codes[rows]
         affinity_kernels.tempered(
-            z_hat, in_force.Yt, self._slope, codes, in_force.log_tilt, U, A, shift
+            z_hat, in_force.Yt, self._slope, self._offset, codes, in_force.log_tilt, A, shift
         )
         return _Affinities(A, shift, self._neutral)
 
@@ -327,7 +332,7 @@ class InMemoryCells:
         several = self._arrangement.codes.shape[1] > 1
         rest = np.zeros(self._neutral.shape if several else (0, K), np.int64)
         energy = np.empty(len(first))
-        direction = np.zeros((1, K, d), np.int64)
+        direction = np.zeros((1, d, K), np.int64)
         for piece in pieces:
             rows = self._rows(piece)
             lo, hi = self._chunk_tiles[piece.first], self._chunk_tiles[piece.last]
@@ -347,7 +352,7 @@ class InMemoryCells:
             )
             if self._directions:
                 self._add_direction(piece, A, tilt, self._cells[rows], direction)
-        return first, rest, energy, direction[0]
+        return first, rest, energy, direction[0].T
 
     def _add_direction(
         self, chunk: Span, A: np.ndarray, tilt: np.ndarray, z_hat: np.ndarray, out: np.ndarray
@@ -358,34 +363,31 @@ class InMemoryCells:
         everyone = kernels.Groups(
             np.arange(len(U), dtype=np.int32), start, np.zeros(start.size - 1, np.int32)
         )
-        R = self._scratch.array("R", (TILE, A.shape[1]))
         codes = self._arrangement.codes[self._rows(chunk)]
-        kernels.sum_moments(A, codes, tilt, self._sigma, everyone, U, self._fixed.scale, R, out)
+        kernels.sum_moments(A, codes, tilt, self._sigma, everyone, U, self._fixed.scale, out)
 
-    def _sum_moments(self, spans: Iterator[Span]) -> tuple[np.ndarray, np.ndarray]:
-        """Sum the moments of the spans that this thread draws."""
+    def _sum_moments(self, spans: Iterator[Span], Q: int) -> tuple[np.ndarray, np.ndarray]:
+        """Sum the moments of the spans that this thread draws, and of Q combinations of levels."""
         arrangement = self._arrangement
         K, d = self._sigma.size, self._cells.shape[1]
         # Sums over one covariate's levels must match another's to more than single precision.
-        precise = arrangement.codes.shape[1] > 1
-        R = self._scratch.array(
-            "R64" if precise else "R", (TILE, K), np.float64 if precise else np.float32
-        )
-        M = np.zeros((len(self._neutral), K, d), np.int64)
-        G = np.zeros((len(arrangement.combinations), K), np.int64)
+        number = np.float64 if arrangement.codes.shape[1] > 1 else np.float32
+        M = np.zeros((len(self._neutral), d, K), np.int64)
+        G = np.zeros((Q, K), np.int64)
         for span in spans:
             for chunk in self._chunks(span):
                 codes = arrangement.codes[self._rows(chunk)]
-                combination = arrangement.combination[self._rows(chunk)]
                 A, _, tilt = self._affinities(chunk, self._in_force[span.block])
-                z = self._z(chunk)
+                z = self._z(chunk).astype(number, copy=False)
                 for groups in arrangement.groups[chunk.first]:
                     kernels.sum_moments(
-                        A, codes, tilt, self._sigma, groups, z, self._fixed.scale, R, M
+                        A, codes, tilt, self._sigma, groups, z, self._fixed.scale, M
                     )
-                kernels.sum_combinations(
-                    A, codes, tilt, self._sigma, combination, self._fixed.scale, G
-                )
+                if Q:
+                    combination = arrangement.combination[self._rows(chunk)]
+                    kernels.sum_combinations(
+                        A, codes, tilt, self._sigma, combination, self._fixed.scale, G
+                    )
         return M, G
 
     def _corrected(self, chunk: Span, affinities: _Affinities, W: np.ndarray) -> np.ndarray:
@@ -393,22 +395,21 @@ class InMemoryCells:
         z = self._z(chunk)
         z_hat = self._scratch.array("z_hat", z.shape)
         z_hat[:] = z
-        R = self._scratch.array("R", (TILE, A.shape[1]))
         codes = self._arrangement.codes[self._rows(chunk)]
         for groups in self._arrangement.groups[chunk.first]:
-            kernels.subtract_effects(A, codes, tilt, self._sigma, groups, z, W, R, z_hat)
+            kernels.subtract_effects(A, codes, tilt, self._sigma, groups, z, W, z_hat)
         return z_hat
 
     def _correct_span(self, span: Span, W: np.ndarray) -> np.ndarray:
         """Correct without a new assignment; R'u of the corrected cells where it is asked for."""
-        direction = np.zeros((1, self._sigma.size, self._cells.shape[1]), np.int64)
+        direction = np.zeros((1, self._cells.shape[1], self._sigma.size), np.int64)
         for chunk in self._chunks(span):
             affinities = self._affinities(chunk, self._in_force[span.block])
             z_hat = self._corrected(chunk, affinities, W)
             if self._directions:
                 self._add_direction(chunk, affinities.A, affinities.tilt, z_hat, direction)
             self._cells[self._rows(chunk)] = z_hat
-        return direction[0]
+        return direction[0].T
 
     # What the threads found, put together.
 
@@ -436,16 +437,19 @@ class InMemoryCells:
 
     def _put_in_force(self, Y: np.ndarray) -> InForce:
         """Make all blocks be assigned without penalty."""
-        neutral = InForce(_transposed(Y), np.zeros_like(self._neutral), self._neutral)
+        neutral = InForce(_padded(Y.T), np.zeros_like(self._neutral), self._neutral)
         self._in_force = [neutral] * self.n_blocks
         return neutral
 
     def _for_kernels(self, W: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray((W / self._unit).transpose(1, 0, 2), np.float32)
+        return _padded((W / self._unit).transpose(1, 0, 2))
 
 
-def _transposed(Y: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(Y.T, np.float32)
+def _padded(X: np.ndarray) -> np.ndarray:
+    """Return X in single precision, its rows filled up with zeros as products want them."""
+    out = np.zeros((*X.shape[:-1], padded(X.shape[-1])), np.float32)
+    out[..., : X.shape[-1]] = X
+    return out
 
 
 def _power_of_two_above(Z: np.ndarray) -> float:

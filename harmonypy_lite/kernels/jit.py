@@ -13,8 +13,9 @@ import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Sums may be vectorised (reassoc), products contracted to FMA; NaN and inf keep their meaning.
-_FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
+# Sums and maxima may be vectorised, products contracted to fused multiply-adds. NaN never enters a
+# kernel: input is checked to be finite, and no kernel divides by zero.
+_FASTMATH = {"reassoc", "contract", "nsz", "arcp", "nnan"}
 
 
 def kernel(function: F) -> F:
@@ -24,11 +25,14 @@ def kernel(function: F) -> F:
     """
     options: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        compiled: F = numba.njit(cache=True, **options)(function)
+        return compiled
     except RuntimeError:  # numba found no folder that it may write its cache to
         return numba.njit(**options)(function)
 
 
 def inlined(function: F) -> F:
     """Compile a small function that other kernels call; it is never cached by itself."""
-    return numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy", inline="never")(function)
+    return numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy", inline="always")(
+        function
+    )

@@ -59,6 +59,7 @@ def integrate(
     while True:
         Y = cluster(cells, table, Y, setting, history, on_round)
         effects = ridge.solve(
+            table.O,
             cells.run(SumMoments()),
             setting.ridge_penalties(table),
             setting.level_size,

@@ -8,21 +8,24 @@ they are exact and do not depend on the order in which threads, files or machine
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, overload
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class Assign:
-    """R = softmax_k(-2 (1 - u.Y_k) / sigma_k): soft clusters without penalty, all cells."""
+    """R = softmax_k(-2 (1 - u.Y_k) / sigma_k), all cells. Returns an `Assigned` for each block."""
 
     Y: np.ndarray  # (K, d) unit centroids
 
 
 @dataclass(frozen=True)
 class Reassign:
-    """R = softmax_k(-2 (1 - u.Y_k) / sigma_k + sum_c P[k, code_c]), the cells of one block."""
+    """R = softmax_k(-2 (1 - u.Y_k) / sigma_k + sum_c P[k, code_c]), the cells of one block.
+
+    Returns its `Assigned`.
+    """
 
     Y: np.ndarray  # (K, d) unit centroids
     P: np.ndarray  # (K, B) log-penalties
@@ -30,19 +33,22 @@ class Reassign:
 
 @dataclass(frozen=True)
 class SumMoments:
-    """R' z per level, with the R in force: what the ridge regression needs."""
+    """R' z per level, with the R in force: what the ridge regression needs. Returns `Moments`."""
 
 
 @dataclass(frozen=True)
 class Correct:
-    """z_hat = z - sum_k R_ik sum_c W_k[code_c]; R stays as it is."""
+    """z_hat = z - sum_k R_ik sum_c W_k[code_c]; R stays as it is.
+
+    Returns R'u (K, d) of the corrected cells from a backend made to sum directions, or None.
+    """
 
     W: np.ndarray  # (K, B, d) effects of the levels
 
 
 @dataclass(frozen=True)
 class CorrectAndAssign:
-    """`Correct`, then R starts anew from z_hat as in `Assign`: one read of the cells for both."""
+    """`Correct`, then `Assign` from z_hat: one read of the cells for both."""
 
     W: np.ndarray  # (K, B, d) effects of the levels
     Y: np.ndarray  # (K, d) unit centroids
@@ -62,23 +68,21 @@ class Moments(NamedTuple):
     """Sums of the regression over all cells."""
 
     level_sum: np.ndarray  # (K, B, d) float64: sum of R_ik z_i over the cells of level b
-    combinations: np.ndarray  # (Q, C) levels of each combination that occurs
-    weight: np.ndarray  # (K, Q) float64: sum of R_ik over the cells of each combination
+    # With several covariates also which of their levels occur together:
+    combinations: np.ndarray | None  # (Q, C) levels of each combination that occurs
+    weight: np.ndarray | None  # (K, Q) float64: sum of R_ik over the cells of each combination
 
 
 class Cells(Protocol):
-    """A backend: who holds the cells. It answers each pass with the sums named here."""
+    """A backend: who holds the cells.
+
+    ``run`` answers with what the pass's own text says it returns; only `Reassign` takes a block.
+    """
 
     n_blocks: int
 
-    @overload
-    def run(self, task: Assign | CorrectAndAssign) -> list[Assigned]: ...
-    @overload
-    def run(self, task: Reassign, block: int) -> Assigned: ...
-    @overload
-    def run(self, task: SumMoments) -> Moments: ...
-    @overload
-    def run(self, task: Correct) -> np.ndarray | None: ...  # R'u of the corrected cells, if asked
+    def run(self, task: Any, block: int | None = None) -> Any:
+        """Carry out a pass over all cells, or over one block."""
 
     def result(self) -> np.ndarray:
         """Return the (N, d) float32 corrected cells in the order of the input; ends the run."""

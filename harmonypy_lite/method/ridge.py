@@ -8,6 +8,7 @@ float64: a small lambda leaves nearly collinear columns, which single precision 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ class Effects(NamedTuple):
 
 
 def kept_levels(
-    O: np.ndarray, level_size: np.ndarray, covariates: list[slice], threshold: float | None
+    O: np.ndarray, level_size: np.ndarray, covariates: Sequence[slice], threshold: float | None
 ) -> np.ndarray:
     """Return the (K, B) levels that enter each cluster's regression.
 
@@ -39,16 +40,19 @@ def kept_levels(
 
 
 def solve(
+    O: np.ndarray,
     moments: Moments,
     penalties: np.ndarray,
     level_size: np.ndarray,
-    covariates: list[slice],
+    covariates: Sequence[slice],
     threshold: float | None,
 ) -> Effects:
     """Return the effects of all levels in all clusters.
 
     Parameters
     ----------
+    O
+        (K, B) cells of each level in each cluster.
     moments
         Sums over the cells.
     penalties
@@ -60,21 +64,24 @@ def solve(
     threshold
         See :func:`kept_levels`; None keeps every level that has weight.
     """
-    O = level_weights(moments, level_size.size)
-    kept = kept_levels(O, level_size, covariates, threshold)
-    if moments.combinations.shape[1] == 1:
-        W, intercept = _solve_one_covariate(moments.level_sum, O, penalties, kept)
+    S, combinations, weight = moments
+    if combinations is None or weight is None:
+        kept = kept_levels(O, level_size, covariates, threshold)
+        W, intercept = _solve_one_covariate(S, O, penalties, kept)
     else:
-        W, intercept = _solve_several(moments, O, penalties, kept)
+        # The same O, from the sums of the combinations, so that they agree to the last bit.
+        O = _level_weights(combinations, weight, level_size.size)
+        kept = kept_levels(O, level_size, covariates, threshold)
+        W, intercept = _solve_several(S, combinations, weight, O, penalties, kept)
     return Effects(W, intercept, ~kept)
 
 
-def level_weights(moments: Moments, n_levels: int) -> np.ndarray:
+def _level_weights(combinations: np.ndarray, weight: np.ndarray, n_levels: int) -> np.ndarray:
     """O_kb from the weights of the combinations of levels, (K, B)."""
-    O = np.zeros((moments.weight.shape[0], n_levels))
-    for column in moments.combinations.T:
-        np.add.at(O.T, column, moments.weight.T)
-    return O
+    O = np.zeros((n_levels, len(weight)))
+    for column in combinations.T:
+        np.add.at(O, column, weight.T)
+    return O.T
 
 
 def _solve_one_covariate(
@@ -97,20 +104,19 @@ def _solve_one_covariate(
 
 
 def _solve_several(
-    moments: Moments, O: np.ndarray, penalties: np.ndarray, kept: np.ndarray
+    S: np.ndarray,
+    combinations: np.ndarray,
+    weight: np.ndarray,
+    O: np.ndarray,
+    penalties: np.ndarray,
+    kept: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Solve cluster by cluster; see :func:`_solve_cluster`."""
-    K, n_levels, d = moments.level_sum.shape
-    W = np.zeros((K, n_levels, d))
-    intercept = np.zeros((K, d))
+    W = np.zeros_like(S)
+    intercept = np.zeros((S.shape[0], S.shape[2]))
     for k in np.flatnonzero(kept.any(axis=1)):
         W[k], intercept[k] = _solve_cluster(
-            moments.combinations,
-            moments.weight[k],
-            moments.level_sum[k],
-            O[k],
-            penalties[k],
-            kept[k],
+            combinations, weight[k], S[k], O[k], penalties[k], kept[k]
         )
     return W, intercept
 
