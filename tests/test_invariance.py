@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numba
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ from harmonypy_lite import run
 from harmonypy_lite.cells import arrangement
 from harmonypy_lite.cells.in_memory import InMemoryCells
 from harmonypy_lite.design import design_from_columns
+from harmonypy_lite.kernels import jit, weights
 from harmonypy_lite.method import blocks, loop
 from harmonypy_lite.method.passes import Assign, Reassign
 from harmonypy_lite.method.rules import setting_for
@@ -41,6 +43,14 @@ def assert_same_bytes(a: Integration, b: Integration) -> None:
     assert a.outcome.Y.tobytes() == b.outcome.Y.tobytes()
     assert a.outcome.effects.W.tobytes() == b.outcome.effects.W.tobytes()
     assert a.outcome.history == b.outcome.history
+
+
+@numba.njit(fastmath=jit._FASTMATH, error_model="numpy")
+def _weighed(
+    A: np.ndarray, tilt: np.ndarray, sigma: np.ndarray, row: np.ndarray
+) -> tuple[float, float]:
+    codes = np.zeros((1, 1), np.int32)
+    return weights.weigh(A, codes, 0, tilt, sigma, row)
 
 
 @pytest.fixture
@@ -119,7 +129,7 @@ def test_run__repeats_to_the_byte_and_hears_the_seed(flavor: str, layout: str) -
     ids=["float64", "fortran", "fortran64", "strided", "reversed", "bigendian", "frame", "list"],
 )
 def test_run__gives_the_same_bytes_for_equal_values(flavor: str, form: Callable) -> None:
-    Z, frame = twin.simulated(600, 7, "crossed")
+    Z, frame = twin.simulated(600, 20, "crossed")
     assert_same_bytes(integrate(Z, frame, flavor=flavor), integrate(form(Z), frame, flavor=flavor))
 
 
@@ -166,7 +176,7 @@ def test_run__changes_by_rounding_when_cells_are_reordered(
 
 @pytest.mark.parametrize("flavor", FLAVORS)
 def test_theta_zero__changes_the_penalty_by_exactly_nothing(flavor: str) -> None:
-    Z, frame = twin.simulated(600, 7, "crossed")
+    _, frame = twin.simulated(600, 7, "crossed")
     second = design_from_columns(frame)
     alone = design_from_columns(frame[["batch"]])
     settings = [
@@ -210,6 +220,35 @@ def test_theta_zero__leaves_the_assignments_of_a_block_alone() -> None:
             cells.run(Reassign(Y, penalty), 0)
             found.append(cells.assignments())
     assert found[0].tobytes() == found[1].tobytes()
+
+
+def test_kernels__do_not_depend_on_where_arrays_lie() -> None:
+    # Compilers may take another path, with sums in another order, where an array that is written
+    # begins within a few vectors of one that is read: here they lie in all distances.
+    rng = np.random.default_rng(0)
+    for K in (5, 12, 20, 48):
+        A, tilt, sigma = (rng.random(K).astype(np.float32) for _ in range(3))
+        seen = set()
+        for distance in (*range(K, 3 * K), 512, 1024):
+            memory = np.zeros(8192, np.float32)
+            held = [memory[i * 1500 : i * 1500 + K] for i in range(4)]
+            for read in range(3):
+                row = memory[read * 1500 + distance : read * 1500 + distance + K]
+                for place, values in zip(held, (A, tilt, sigma), strict=False):
+                    place[:] = values
+                seen.add(_weighed(*(place[None] for place in held[:2]), held[2], row))
+        assert len(seen) == 1, K
+
+
+@pytest.mark.parametrize("layout", ["one", "crossed"])
+def test_run__repeats_to_the_byte_in_a_used_memory(layout: str) -> None:
+    Z, frame = twin.simulated(300, 7, layout)
+    rng = np.random.default_rng(0)
+    results, junk = set(), []
+    for _ in range(40):
+        junk = [*junk[::2], *(np.empty(int(n)) for n in rng.integers(1, 300, 20))]
+        results.add(integrate(Z, frame, max_iter_harmony=1).embedding.tobytes())
+    assert len(results) == 1
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -274,22 +313,15 @@ def test_objective__is_recorded_and_reported_after_each_round(flavor: str) -> No
 
 
 @pytest.mark.parametrize("flavor", FLAVORS)
-def test_objective__falls_within_an_iteration(flavor: str) -> None:
-    Z, frame = twin.simulated(500, 7, "one")
-    result = integrate(Z, frame, flavor=flavor, n_clusters=8)
-    assert result.outcome is not None
-    first = result.outcome.history.rounds[0]
-    assert first[-1] < first[0] < result.outcome.history.start
-
-
-@pytest.mark.parametrize("flavor", FLAVORS)
 @pytest.mark.parametrize("layout", ["one", "crossed", "three"])
 def test_steep_penalties__handled_in_logarithms_equal_the_reference_in_the_mild_range(
     flavor: str, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Z, frame = twin.simulated(400, 7, layout)
     with backend(monkeypatch, steep=True):
-        found, wanted = twin.both(Z, frame, flavor=flavor, n_clusters=8)
+        found, wanted = twin.both(
+            Z, frame, flavor=flavor, n_clusters=8, tol_clustering=0.0, max_iter_harmony=4
+        )
     twin.assert_agree(found, wanted, Z)
 
 
@@ -329,9 +361,7 @@ def test_steep_penalties__and_sharp_clusters_stay_finite(
     assert np.isfinite(result.embedding).all()
     assert np.isfinite(result.summary["objective"]).all()
     assert np.abs(result.embedding - result.embedding.mean(axis=0)).max() < 100 * Z.std()
-    np.testing.assert_allclose(
-        result.outcome.O.sum(axis=0), result.design.level_size, rtol=1e-6
-    )
+    np.testing.assert_allclose(result.outcome.O.sum(axis=0), result.design.level_size, rtol=1e-6)
 
 
 def test_loop__leaves_the_given_centroids_alone() -> None:

@@ -17,6 +17,10 @@ LAYOUTS = tuple(twin.LAYOUTS)
 
 def check(layout: str, d: int = 7, seed: int = 0, n: int = 400, **parameters: Any) -> Any:
     Z, frame = twin.simulated(n, d, layout, seed)
+    # harmony1's 1e-5 of an objective near zero, the difference of terms near 2000, is a matter of
+    # rounding for so few cells: it runs all its rounds, but for the test of that tolerance
+    if parameters.get("flavor") == "harmony1":
+        parameters = {"tol_clustering": 0.0, "max_iter_harmony": 4, **parameters}
     found, wanted = twin.both(Z, frame, **parameters)
     twin.assert_agree(found, wanted, Z)
     return found, wanted
@@ -77,7 +81,8 @@ def test_run__agrees_for_theta_per_covariate_and_level(
 @pytest.mark.parametrize("layout", ["one", "crossed"])
 @pytest.mark.parametrize("sigma", [0.05, 0.3, 1, np.linspace(0.05, 0.4, 8)])
 def test_run__agrees_for_sigma(flavor: str, layout: str, sigma: Any) -> None:
-    check(layout, flavor=flavor, n_clusters=8, sigma=sigma)
+    # wide clusters make a flat objective: whether it settled is a matter of rounding
+    check(layout, flavor=flavor, n_clusters=8, sigma=sigma, early_stop=False, max_iter_harmony=4)
 
 
 @pytest.mark.parametrize("flavor", FLAVORS)
@@ -90,8 +95,7 @@ def test_run__agrees_for_tau(flavor: str, layout: str, tau: float) -> None:
 @pytest.mark.parametrize("flavor", FLAVORS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_run__agrees_for_tiny_fixed_lambda(flavor: str, layout: str) -> None:
-    # At seed 0 an objective of 2, the difference of terms of 2000, sits on harmony1's tolerance.
-    check(layout, seed=1, flavor=flavor, n_clusters=8, ridge_lambda=1e-3)
+    check(layout, flavor=flavor, n_clusters=8, ridge_lambda=1e-3)
 
 
 @pytest.mark.parametrize("flavor", FLAVORS)
