@@ -1,7 +1,68 @@
-"""Harmony batch integration for single-cell embeddings: fast, deterministic, streaming."""
+"""Harmony batch integration for single-cell embeddings: fast, deterministic, streaming.
+
+Names are imported when they are first used, so that importing the package costs nothing.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
 from harmonypy_lite._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from harmonypy_lite import datasets, metrics, pp
+    from harmonypy_lite.compat import run_harmony
+    from harmonypy_lite.errors import (
+        HarmonyWarning,
+        InvalidInput,
+        MissingExtra,
+        NotConvergedWarning,
+        NumericalError,
+    )
+    from harmonypy_lite.estimator import Harmony
+    from harmonypy_lite.params import HarmonyParams
+
+__all__ = [
+    "Harmony",
+    "HarmonyParams",
+    "HarmonyWarning",
+    "InvalidInput",
+    "MissingExtra",
+    "NotConvergedWarning",
+    "NumericalError",
+    "__version__",
+    "datasets",
+    "metrics",
+    "pp",
+    "run_harmony",
+]
+
+_HOME = {
+    "Harmony": "estimator",
+    "HarmonyParams": "params",
+    "HarmonyWarning": "errors",
+    "InvalidInput": "errors",
+    "MissingExtra": "errors",
+    "NotConvergedWarning": "errors",
+    "NumericalError": "errors",
+    "run_harmony": "compat",
+}
+_MODULES = tuple(
+    name for name in ("datasets", "metrics", "pl", "pp") if find_spec(f"{__name__}.{name}")
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    if name in _HOME:
+        found = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        globals()[name] = found
+        return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_MODULES})

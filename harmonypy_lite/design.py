@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +43,8 @@ class Design:
         For each covariate the names of its levels, in order of their codes.
     dropped
         Covariates that were left out, with the reason.
+    dropped_levels
+        The names of their levels.
     """
 
     codes: np.ndarray
@@ -51,6 +53,7 @@ class Design:
     covariates: tuple[str, ...]
     levels: tuple[tuple[str, ...], ...]
     dropped: Mapping[str, str]
+    dropped_levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def n_cells(self) -> int:
@@ -70,6 +73,12 @@ class Design:
     def level_slices(self) -> list[slice]:
         """Return for each covariate the slice of its levels in tables of all B levels."""
         return [slice(int(a), int(b)) for a, b in itertools.pairwise(self.offsets)]
+
+    def take(self, cells: np.ndarray) -> Design:
+        """Return the design of the cells at these places."""
+        codes = self.codes[cells]
+        sizes = np.bincount(codes.ravel(), minlength=self.n_levels)
+        return replace(self, codes=codes, level_size=sizes)
 
     def per_level(self, name: str, value: PerLevel) -> np.ndarray:
         """Spread a number, one per covariate, one per level, or a mapping over all (B,) levels."""
@@ -144,31 +153,83 @@ def design_from_columns(frame: pd.DataFrame, *, missing: str = "refuse") -> Desi
         raise InvalidInput(f"A batch column is named twice: {list(frame.columns)}.")
     kept: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {}
     dropped: dict[str, str] = {}
+    dropped_levels: dict[str, tuple[str, ...]] = {}
     for name in frame.columns:
         codes, levels = _factorize(str(name), frame[name], missing)
+        _refuse_cell_names(str(name), levels, len(frame))
         reason = _reason_to_drop(codes, levels, kept)
         if reason:
             dropped[str(name)] = reason
+            dropped_levels[str(name)] = levels
             warnings.warn(
                 f"Covariate {name!r} is left out: {reason}.", HarmonyWarning, stacklevel=2
             )
         else:
             kept[str(name)] = (codes, levels)
-    return _assemble(len(frame), kept, dropped)
+    design = replace(_assemble(len(frame), kept), dropped=dropped, dropped_levels=dropped_levels)
+    _warn_of_small_levels(design)
+    return design
 
 
-def _assemble(
-    n_cells: int, kept: dict[str, tuple[np.ndarray, tuple[str, ...]]], dropped: dict[str, str]
-) -> Design:
+def design_like(frame: pd.DataFrame, known: Design, *, missing: str = "refuse") -> Design:
+    """Return the design of other cells, in the levels and codes of `known`.
+
+    Parameters
+    ----------
+    frame
+        (n, C) columns, among them all covariates of `known`, also those that were left out.
+    known
+        The design of the cells that a model was made from.
+    missing
+        As in :func:`design_from_columns`.
+
+    Raises
+    ------
+    InvalidInput
+        For a level that `known` does not have; the message names it and those there are.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> known = design_from_columns(pd.DataFrame({"donor": ["a", "b"] * 10}))
+    >>> design_like(pd.DataFrame({"donor": ["b", "b"]}), known).codes.tolist()
+    [[1], [1]]
+    """
+    levels = dict(zip(known.covariates, known.levels, strict=True))
+    codes = {
+        name: _codes_among(name, frame[name], names, missing)
+        for name, names in {**levels, **known.dropped_levels}.items()
+    }
+    kept = {name: (codes[name], names) for name, names in levels.items()}
+    design = _assemble(len(frame), kept)
+    return replace(design, dropped=known.dropped, dropped_levels=known.dropped_levels)
+
+
+def _codes_among(name: str, column: pd.Series, levels: tuple[str, ...], missing: str) -> np.ndarray:
+    own, names = _factorize(name, column, missing)
+    code_of = {level: code for code, level in enumerate(levels)}
+    unknown = [level for level in names if level not in code_of]
+    if unknown:
+        raise InvalidInput(
+            f"Column {name!r} has {len(unknown)} level(s) that the fit did not see "
+            f"({_shown(unknown)}); it saw {_shown(levels)}. Leave those cells out, or fit again "
+            "with them."
+        )
+    return np.array([code_of[level] for level in names], np.int32)[own]
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _assemble(n_cells: int, kept: dict[str, tuple[np.ndarray, tuple[str, ...]]]) -> Design:
     offsets = np.cumsum([0, *(len(levels) for _, levels in kept.values())]).astype(np.int64)
     codes = np.empty((n_cells, len(kept)), np.int32)
     for c, (own, _) in enumerate(kept.values()):
         codes[:, c] = own + offsets[c]
     level_size = np.bincount(codes.ravel(), minlength=int(offsets[-1]))
     levels = tuple(names for _, names in kept.values())
-    design = Design(codes, offsets, level_size, tuple(kept), levels, dropped)
-    _warn_of_small_levels(design)
-    return design
+    return Design(codes, offsets, level_size, tuple(kept), levels, {})
 
 
 def _factorize(name: str, column: pd.Series, missing: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -193,13 +254,16 @@ def _factorize(name: str, column: pd.Series, missing: str) -> tuple[np.ndarray, 
     renumbered[used] = np.arange(len(used), dtype=np.int32)
     if n_missing:
         levels.append(MISSING_LEVEL)
-    if len(levels) > max(2, _BARCODE_SHARE * len(column)) and len(column) > 10:
+    return renumbered[raw], tuple(levels)
+
+
+def _refuse_cell_names(name: str, levels: tuple[str, ...], n_cells: int) -> None:
+    if len(levels) > max(2, _BARCODE_SHARE * n_cells) and n_cells > 10:
         raise InvalidInput(
-            f"Column {name!r} has {len(levels)} levels in {len(column)} cells (first: "
+            f"Column {name!r} has {len(levels)} levels in {n_cells} cells (first: "
             f"{', '.join(levels[:3])}): these look like cell names. Name the column that holds "
             "the batch, such as the donor, sample or plate."
         )
-    return renumbered[raw], tuple(levels)
 
 
 def _reason_to_drop(
@@ -232,5 +296,5 @@ def _warn_of_small_levels(design: Design) -> None:
         f"{small.size} level(s) have fewer than {_SMALL_LEVEL} cells and will hardly be "
         f"corrected: {shown}{more}.",
         HarmonyWarning,
-        stacklevel=4,
+        stacklevel=3,
     )

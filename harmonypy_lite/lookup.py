@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from harmonypy_lite.errors import InvalidInput
 
 
-def key_list(key: str | Sequence[str]) -> list[str]:
+def key_list(key: str | Sequence[str], *, name: str = "key", holder: str = "obs") -> list[str]:
     """Return one key or several as a list; refuses none and the same one twice."""
     keys = [key] if isinstance(key, str) else list(key)
     if not keys or not all(isinstance(k, str) for k in keys):
         raise InvalidInput(
-            f"key={key!r}: give the name of a column of obs that tells batches apart, or a list "
-            "of names."
+            f"{name}={key!r}: give the name of a column of {holder} that tells batches apart, or "
+            "a list of names."
         )
     twice = sorted({k for k in keys if keys.count(k) > 1})
     if twice:
@@ -22,12 +23,14 @@ def key_list(key: str | Sequence[str]) -> list[str]:
     return keys
 
 
-def check_columns(keys: Sequence[str], columns: Iterable[str]) -> None:
-    """Refuse keys that are no columns of obs; the message lists those that are."""
+def check_columns(keys: Sequence[str], columns: Iterable[str], *, holder: str = "obs") -> None:
+    """Refuse keys that are no columns of `holder`; the message lists those that are."""
     there = list(columns)
     for key in keys:
         if key not in there:
-            raise InvalidInput(f"There is no obs column {key!r}{_instead(key, there, 'obs')}.")
+            raise InvalidInput(
+                f"There is no {holder} column {key!r}{_instead(key, there, holder)}."
+            )
 
 
 def check_basis(basis: str, embeddings: Iterable[str]) -> None:
@@ -43,6 +46,26 @@ def check_basis(basis: str, embeddings: Iterable[str]) -> None:
             "scanpy.pp.pca(adata). On the command line --preprocess does these steps."
         )
     raise InvalidInput(text)
+
+
+def check_same_order(embedding: Any, batches: Any) -> None:
+    """Refuse two pandas objects that name the same cells in different orders.
+
+    Rows are matched by place, as everywhere in scikit-learn. Default numbers are no names.
+    """
+    import pandas as pd
+
+    first, second = (getattr(thing, "index", None) for thing in (embedding, batches))
+    if not isinstance(first, pd.Index) or not isinstance(second, pd.Index):
+        return
+    if isinstance(first, pd.RangeIndex) or isinstance(second, pd.RangeIndex):
+        return
+    if first.equals(second) or not (first.isin(second).all() and second.isin(first).all()):
+        return
+    raise InvalidInput(
+        "The embedding and the batch column(s) name the same cells in different orders: bring "
+        "them into one order, such as batches.loc[embedding.index]."
+    )
 
 
 def _instead(name: str, there: list[str], holder: str) -> str:

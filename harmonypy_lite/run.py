@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from harmonypy_lite._version import __version__
-from harmonypy_lite.cells.in_memory import InForce, InMemoryCells
+from harmonypy_lite.cells.chunk import InForce
+from harmonypy_lite.cells.in_memory import InMemoryCells
 from harmonypy_lite.design import Design, design_from_columns
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput, NotConvergedWarning, NumericalError
 from harmonypy_lite.method import blocks, loop, start
@@ -189,15 +190,22 @@ class Replay:
             cells.restore(last[0])
             return cells.assignments()
 
-    def correct(self, Z: np.ndarray, design: Design) -> np.ndarray:
-        """Return z_hat (N, d): each cell moved as a cell of its level, at its place, was."""
+    def correct(self, Z: np.ndarray, design: Design, place: np.ndarray | None = None) -> np.ndarray:
+        """Return z_hat (N, d): each cell moved as a cell of its level, at its place, was.
+
+        `place` (N,) is where the cells stood in the run, which decides their block; by default
+        they are the cells of the run, in its order. For a new cell any number serves.
+        """
         with Workers(self.setting.params.n_jobs) as workers:
-            cells = self._cells(Z, design, workers)
+            cells = self._cells(Z, design, workers, place)
             self._take(cells, self.steps)
             return cells.result()
 
-    def _cells(self, Z: np.ndarray, design: Design, workers: Workers) -> InMemoryCells:
-        return _hold(Z, design, self.setting, self.block_seed, workers, keep=False)
+    def _cells(
+        self, Z: np.ndarray, design: Design, workers: Workers, place: np.ndarray | None = None
+    ) -> InMemoryCells:
+        place = np.arange(len(Z)) if place is None else place
+        return _hold(Z, design, self.setting, place, self.block_seed, workers, keep=False)
 
     @staticmethod
     def _take(cells: InMemoryCells, steps: list[tuple[list[InForce], np.ndarray]]) -> None:
@@ -218,7 +226,10 @@ def _integrate(
     sample = start.sample_cells(len(Z), setting.n_clusters, rng)
     with Workers(setting.params.n_jobs) as workers:
         Y = start.start_centroids(Z[sample], setting.n_clusters, rng)
-        cells = _hold(Z, design, setting, block_seed, workers, keep=True)
+        place = np.arange(len(Z))
+        cells = _hold(
+            Z, design, setting, place, block_seed, workers, keep=setting.params.memory == "fast"
+        )
 
         def on_correction(_: np.ndarray, effects: Effects) -> None:
             if replay is not None:
@@ -234,16 +245,17 @@ def _hold(
     Z: np.ndarray,
     design: Design,
     setting: Setting,
+    place: np.ndarray,
     block_seed: int,
     workers: Workers,
     *,
     keep: bool,
 ) -> InMemoryCells:
-    n_blocks = blocks.number_of_blocks(setting.params.block_proportion, len(Z))
+    n_blocks = blocks.number_of_blocks(setting.params.block_proportion, setting.n_cells)
     return InMemoryCells(
         Z,
         design.codes,
-        blocks.block_of_cells(np.arange(len(Z)), n_blocks, block_seed),
+        blocks.block_of_cells(place, n_blocks, block_seed),
         n_blocks,
         design.n_levels,
         setting.sigma,

@@ -7,7 +7,7 @@ independent of the number of threads, compiles fast, and composes with Dask and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 
@@ -25,14 +25,12 @@ def kernel(function: F) -> F:
     """
     options: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
     try:
-        compiled: F = numba.njit(cache=True, **options)(function)
-        return compiled
+        return cast(F, numba.njit(cache=True, **options)(function))
     except RuntimeError:  # numba found no folder that it may write its cache to
-        return numba.njit(**options)(function)
+        return cast(F, numba.njit(**options)(function))
 
 
 def inlined(function: F) -> F:
     """Compile a small function that other kernels call; it is never cached by itself."""
-    return numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy", inline="always")(
-        function
-    )
+    options: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
+    return cast(F, numba.njit(inline="always", **options)(function))
