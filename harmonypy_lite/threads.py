@@ -1,0 +1,70 @@
+"""Threads over independent pieces of work: how many, and BLAS held to one each.
+
+Kernels release the GIL, so plain threads are enough. Results never depend on the number of threads
+as long as the pieces do not: cut the work by size, never by `worker_count`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from harmonypy_lite.errors import InvalidInput
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def worker_count(n_jobs: int | None = None) -> int:
+    """Return the number of threads that `n_jobs` asks for.
+
+    Parameters
+    ----------
+    n_jobs
+        None or -1: every CPU this process may use (affinity and cgroup limits counted, as
+        `joblib.cpu_count` does); -2: all but one, and so on; a positive number: itself.
+
+    Raises
+    ------
+    InvalidInput
+        For 0 and for anything that is not a whole number.
+
+    Examples
+    --------
+    >>> worker_count(3)
+    3
+    """
+    if n_jobs is not None and (isinstance(n_jobs, bool) or not hasattr(n_jobs, "__index__")):
+        raise InvalidInput(f"n_jobs must be a whole number or None; got {n_jobs!r}.")
+    if n_jobs == 0:
+        raise InvalidInput("n_jobs=0 asks for no threads; use 1, or None for every CPU.")
+    if n_jobs is not None and n_jobs > 0:
+        return int(n_jobs)
+    from joblib import cpu_count
+
+    return max(1, int(cpu_count()) + 1 + (-1 if n_jobs is None else int(n_jobs)))
+
+
+def map_threads(
+    function: Callable[[T], R], items: Iterable[T], n_jobs: int | None = None
+) -> list[R]:
+    """Return ``[function(item) for item in items]``, in order, computed by `n_jobs` threads.
+
+    BLAS runs on one thread inside each call, also when `n_jobs` is 1: a product's bytes may
+    depend on the threads of BLAS. The first error ends the work and is raised.
+
+    Examples
+    --------
+    >>> map_threads(abs, [-2, 3], n_jobs=2)
+    [2, 3]
+    """
+    from threadpoolctl import threadpool_limits
+
+    pieces = list(items)
+    workers = min(worker_count(n_jobs), len(pieces))
+    with threadpool_limits(limits=1, user_api="blas"):
+        if workers <= 1:
+            return [function(piece) for piece in pieces]
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(function, pieces))

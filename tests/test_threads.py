@@ -1,0 +1,63 @@
+"""Threads: how many, in which order, and what BLAS does meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import joblib
+import pytest
+from threadpoolctl import threadpool_info
+
+from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.threads import map_threads, worker_count
+
+
+def test_worker_count__counts_as_joblib_does():
+    assert worker_count(None) == worker_count(-1) == joblib.cpu_count()
+    assert worker_count(-1000) == 1
+    assert worker_count(7) == 7
+
+
+@pytest.mark.parametrize("n_jobs", [0, 1.5, "2", True])
+def test_worker_count__refuses_what_is_not_a_count(n_jobs):
+    with pytest.raises(InvalidInput, match="n_jobs"):
+        worker_count(n_jobs)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3])
+def test_map_threads__keeps_the_order_of_the_items(n_jobs):
+    def slow_first(item):
+        time.sleep(0.02 if item == 0 else 0.0)
+        return item * item
+
+    assert map_threads(slow_first, range(6), n_jobs) == [0, 1, 4, 9, 16, 25]
+    assert map_threads(slow_first, [], n_jobs) == []
+
+
+def test_map_threads__runs_on_several_threads():
+    meeting = threading.Barrier(2, timeout=5)
+    map_threads(lambda _: meeting.wait(), range(2), n_jobs=2)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_map_threads__holds_blas_to_one_thread_and_lets_it_go(n_jobs):
+    def blas_threads(_):
+        return {lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"}
+
+    before = blas_threads(None)
+    assert map_threads(blas_threads, range(2), n_jobs) == [{1}, {1}]
+    assert blas_threads(None) == before
+
+
+def test_map_threads__raises_the_first_error_and_starts_no_more_work():
+    started = []
+
+    def fail_at_once(item):
+        started.append(item)
+        time.sleep(0.005)
+        raise KeyError(item)
+
+    with pytest.raises(KeyError, match="0"):
+        map_threads(fail_at_once, range(200), n_jobs=2)
+    assert len(started) < 200
