@@ -1,0 +1,258 @@
+"""Silhouettes: how much nearer a cell is to its own group than to the next one.
+
+Rousseeuw 1987 (doi 10.1016/0377-0427(87)90125-7): s = (b - a) / max(a, b), a the mean distance
+to the other cells of the own label, b the smallest mean distance to another label's cells. The
+scores are those of Luecken et al. 2022 (doi 10.1038/s41592-021-01336-8). They are kept because
+people compare with scIB; Rautenstrauch & Ohler 2025 (doi 10.1038/s41587-025-02743-4) show what
+silhouettes cannot see.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from harmonypy_lite.errors import HarmonyWarning, NotApplicable
+from harmonypy_lite.kernels.distances import surrogate_to_distance
+from harmonypy_lite.metrics.inputs import Categories, as_categories, as_embedding, at_least_two
+from harmonypy_lite.threads import map_threads
+
+ALL_CELLS_UP_TO = 50_000
+"""Cells up to which every cell's silhouette is computed; above, those of a sample are."""
+
+SAMPLE = 20_000
+SAMPLE_PER_LABEL = 200
+
+_ROWS, _COLUMNS = 256, 2048
+
+
+class Estimate(NamedTuple):
+    """A score and the standard error that sampling cells gave it (0 when all were used)."""
+
+    value: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class Silhouettes:
+    """Silhouettes of cells, each against all cells of the embedding.
+
+    Attributes
+    ----------
+    cells : (n,)
+        The cells measured: all, or a sample stratified by label.
+    values : (n,)
+        Their silhouettes, -1 to 1.
+    labels
+        The label column of all cells.
+    """
+
+    cells: NDArray[np.int64]
+    values: NDArray[np.float64]
+    labels: Categories
+
+    def score(self) -> Estimate:
+        """Return the mean of (s + 1) / 2 over all cells."""
+        shares = self.labels.sizes / self.labels.sizes.sum()
+        means, variances = self._by_label()
+        return Estimate(float(shares @ means), float(np.sqrt(shares**2 @ variances)))
+
+    def score_of(self, levels: NDArray[np.int64]) -> Estimate:
+        """Return the mean over `levels` of each label's mean of (s + 1) / 2."""
+        means, variances = self._by_label()
+        error = np.sqrt(variances[levels].sum()) / len(levels)
+        return Estimate(float(means[levels].mean()), float(error))
+
+    def _by_label(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return each label's mean of (s + 1) / 2 and the variance of that mean from sampling."""
+        level = self.labels.codes[self.cells]
+        half = (self.values + 1) / 2
+        n = np.bincount(level, minlength=self.labels.n)
+        means = np.bincount(level, half, minlength=self.labels.n) / n
+        spread = np.bincount(level, (half - means[level]) ** 2, minlength=self.labels.n)
+        return means, spread / np.maximum(n - 1, 1) / n * (1 - n / self.labels.sizes)
+
+
+def silhouettes(
+    embedding: ArrayLike, label: Any, *, seed: int = 0, n_jobs: int | None = None
+) -> Silhouettes:
+    """Compute silhouettes of the labels (Euclidean), as sklearn's ``silhouette_samples``.
+
+    Up to `ALL_CELLS_UP_TO` cells all are measured; above, a sample of about `SAMPLE`, stratified
+    by label with at least `SAMPLE_PER_LABEL` of each. Products are in the embedding's own
+    precision: float32 is good to about 1e-5 in the score, float64 to 1e-8.
+
+    Parameters
+    ----------
+    embedding : (N, d)
+        Cells in rows.
+    label : (N,)
+        Categories of the cells.
+    seed
+        Of the sample.
+    n_jobs
+        Threads; the result does not depend on them.
+
+    Raises
+    ------
+    NotApplicable
+        For a single label.
+    """
+    points = as_embedding(embedding)
+    labels = as_categories(label, len(points), "label")
+    at_least_two(labels, "A silhouette")
+    cells = np.arange(len(points))
+    if len(points) > ALL_CELLS_UP_TO:
+        cells = stratified_sample(labels, SAMPLE, seed)
+    sums = distance_sums(points, cells, one_hot(labels.codes, labels.n), n_jobs)
+    values = silhouettes_from_sums(sums, labels.codes[cells], labels.sizes)
+    return Silhouettes(cells, values, labels)
+
+
+def silhouette_label(
+    embedding: ArrayLike | Silhouettes, label: Any, *, seed: int = 0, n_jobs: int | None = None
+) -> float:
+    """Score how compact labels are: the mean of (s + 1) / 2 over cells.
+
+    1: tight and far apart; 0.5: shuffled labels or a random embedding (see
+    `calibration.silhouette_null`). It favours round types of equal size, and falls when one type
+    holds real structure. Above 50,000 cells it is an estimate; ``silhouettes(...).score()``
+    gives its standard error. Parameters and errors are those of `silhouettes`.
+    """
+    if not isinstance(embedding, Silhouettes):
+        embedding = silhouettes(embedding, label, seed=seed, n_jobs=n_jobs)
+    return embedding.score().value
+
+
+def isolated_labels(
+    embedding: ArrayLike | Silhouettes,
+    batch: Any,
+    label: Any,
+    *,
+    seed: int = 0,
+    n_jobs: int | None = None,
+) -> float:
+    """Score the labels found in the fewest batches: mean over them of their (s + 1) / 2.
+
+    High when types that few batches have stay apart: those an integration merges first. It says
+    nothing about the other labels.
+
+    Raises
+    ------
+    NotApplicable
+        When every label is in all batches: no label is isolated. (scib-metrics then scores all.)
+    """
+    if not isinstance(embedding, Silhouettes):
+        embedding = silhouettes(embedding, label, seed=seed, n_jobs=n_jobs)
+    labels = embedding.labels
+    batches = as_categories(batch, len(labels.codes), "batch")
+    return embedding.score_of(isolated_levels(labels, batches)).value
+
+
+def isolated_levels(labels: Categories, batches: Categories) -> NDArray[np.int64]:
+    """Return the labels that are in the fewest batches, or raise NotApplicable."""
+    pairs = np.unique(labels.codes.astype(np.int64) * batches.n + batches.codes)
+    in_batches = np.bincount(pairs // batches.n, minlength=labels.n)
+    if in_batches.min() == batches.n:
+        raise NotApplicable(f"no label is isolated: every {labels.what} is in all batches.")
+    return np.flatnonzero(in_batches == in_batches.min())
+
+
+def silhouette_batch(
+    embedding: ArrayLike, batch: Any, label: Any, *, n_jobs: int | None = None
+) -> float:
+    """Score, as scIB did, batches inside labels: mean over labels of the mean of 1 - |s|.
+
+    Kept to reproduce older tables; use `bras`. It compares with the nearest other batch only, so
+    that batches mixed in pairs score as if all were mixed (0.99), and it warns.
+
+    Raises
+    ------
+    NotApplicable
+        When no label has several cells in at least two batches.
+    """
+    warnings.warn(
+        "batch silhouette cannot see batches that mix in subsets only; use bras.",
+        HarmonyWarning,
+        stacklevel=2,
+    )
+    points = as_embedding(embedding)
+    batches = as_categories(batch, len(points), "batch")
+    labels = as_categories(label, len(points), "label")
+    scores = []
+    for level in range(labels.n):
+        cells = np.flatnonzero(labels.codes == level)
+        inside = batches.only(cells)
+        if 1 < inside.n < len(cells):
+            own = silhouettes(points[cells], inside, n_jobs=n_jobs)
+            scores.append(np.mean(1 - np.abs(own.values)))
+    if not scores:
+        raise NotApplicable("no label has several cells in at least two batches.")
+    return float(np.mean(scores))
+
+
+def one_hot(codes: NDArray[np.int32], n: int) -> NDArray[np.bool_]:
+    """Return the indicator table (N, n) of `codes`."""
+    return codes[:, None] == np.arange(n, dtype=np.int32)
+
+
+def distance_sums(
+    points: NDArray[np.floating],
+    cells: NDArray[np.int64],
+    indicators: NDArray[Any],
+    n_jobs: int | None = None,
+) -> NDArray[np.float64]:
+    """Return sum_j |x_i - x_j| indicators_jl, for the cells i of `cells`: shape (n, columns).
+
+    Distances come from products of blocks; each block's sums are one more product.
+    """
+    centred = points - points.mean(axis=0, dtype=np.float64).astype(points.dtype)
+    half_norm = np.einsum("ij,ij->i", centred, centred) / 2
+    columns = np.ascontiguousarray(np.concatenate([-centred, half_norm[:, None]], axis=1).T)
+    queries = np.concatenate([centred, np.ones_like(half_norm)[:, None]], axis=1)[cells]
+    sums = np.zeros((len(cells), indicators.shape[1]))
+
+    def rows(first: int) -> None:
+        mine = slice(first, first + _ROWS)
+        for start in range(0, len(points), _COLUMNS):
+            block = queries[mine] @ columns[:, start : start + _COLUMNS]
+            surrogate_to_distance(half_norm[cells[mine]], block)
+            own = np.flatnonzero((cells[mine] >= start) & (cells[mine] < start + block.shape[1]))
+            block[own, cells[mine][own] - start] = 0.0
+            sums[mine] += block @ indicators[start : start + _COLUMNS].astype(block.dtype)
+
+    map_threads(rows, range(0, len(cells), _ROWS), n_jobs)
+    return sums
+
+
+def silhouettes_from_sums(
+    sums: NDArray[np.float64], codes: NDArray[np.int32], sizes: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return (b - a) / max(a, b); 0 for the only cell of a label and where a = b = 0."""
+    rows = np.arange(len(codes))
+    within = sums[rows, codes] / np.maximum(sizes[codes] - 1, 1)
+    means = sums / sizes
+    means[rows, codes] = np.inf
+    between = means.min(axis=1)
+    larger = np.maximum(within, between)
+    defined = (larger > 0) & (sizes[codes] > 1)
+    return np.where(defined, (between - within) / np.where(larger > 0, larger, 1.0), 0.0)
+
+
+def stratified_sample(labels: Categories, n: int, seed: int) -> NDArray[np.int64]:
+    """Return about `n` cells, in order: each label's share, but at least `SAMPLE_PER_LABEL`."""
+    rng = np.random.default_rng(seed)
+    shares = np.rint(n * labels.sizes / labels.sizes.sum()).astype(np.int64)
+    wanted = np.minimum(np.maximum(shares, SAMPLE_PER_LABEL), labels.sizes)
+    return np.sort(
+        np.concatenate(
+            [
+                rng.choice(np.flatnonzero(labels.codes == level), wanted[level], replace=False)
+                for level in range(labels.n)
+            ]
+        )
+    )
