@@ -9,6 +9,7 @@ from harmonypy_lite.metrics.kbet import KbetTest, kbet, kbet_of_labels, kbet_per
 from harmonypy_lite.metrics.lisi import cilisi, cilisi_per_cell, clisi, ilisi, lisi
 from harmonypy_lite.metrics.neighbors import Neighbors, find_neighbors
 from harmonypy_lite.metrics.pcr import pcr, pcr_comparison
+from harmonypy_lite.metrics.score import score, score_file
 from harmonypy_lite.metrics.silhouette import (
     Silhouettes,
     isolated_labels,
@@ -41,6 +42,8 @@ __all__ = [
     "nmi_ari",
     "pcr",
     "pcr_comparison",
+    "score",
+    "score_file",
     "silhouette_batch",
     "silhouette_label",
     "silhouettes",

@@ -30,7 +30,7 @@ def graph_connectivity(
 
     1: every label is one piece. Batches far apart split labels, but so do real subtypes, and a
     small shift can connect more than none; the floor is the share of the largest piece, not 0
-    (see `calibration.connectivity_floor`). A random embedding scores high: it says nothing about
+    (see `calibration.graph_connectivity`). A random embedding scores high: it says nothing about
     labels being apart.
 
     Parameters

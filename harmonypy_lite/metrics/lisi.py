@@ -22,7 +22,10 @@ from harmonypy_lite.threads import map_threads
 
 Variant = Literal["scib", "harmonypy"]
 
-TOLERANCE = 1e-5
+TOLERANCE: dict[str, float] = {"scib": 1e-9, "harmonypy": 1e-5}
+"""Error of the entropy at which the search for beta stops. At harmonypy's 1e-5 the result depends
+on the unit of the embedding in the sixth digit; it equals harmonypy's to 1e-8."""
+
 SMALLEST_LABEL = 10  # cells below which CiLISI leaves a label out
 _ROWS = 4096
 
@@ -48,7 +51,7 @@ def lisi(
         Effective number of neighbours.
     variant
         How many other cells are looked at. "scib" (default): ``3 * perplexity - 1``, as R lisi and
-        scib-metrics. "harmonypy": ``3 * perplexity``, as harmonypy 2.1.
+        scib-metrics. "harmonypy": ``3 * perplexity``, with its `TOLERANCE`, as harmonypy 2.1.
     n_jobs
         Threads; the result does not depend on them.
 
@@ -81,7 +84,7 @@ def lisi(
         as_categories(column, neighbors.n_cells, f"label column {name!r}").codes
         for name, column in zip(names, columns, strict=True)
     ]
-    values = lisi_of_codes(neighbors, np.stack(codes, axis=1), perplexity, n_jobs)
+    values = lisi_of_codes(neighbors, np.stack(codes, axis=1), perplexity, variant, n_jobs)
     return values if table else values[:, 0]
 
 
@@ -96,7 +99,7 @@ def ilisi(
     """Score the mixing of batches: (median LISI - 1) / (B - 1).
 
     0: cells see their own batch only; 1: all batches in equal parts, which batches of unequal
-    size cannot reach even when perfectly mixed (see `calibration.ilisi_ceiling`). It sees local
+    size cannot reach even when perfectly mixed (see `calibration.ilisi`). It sees local
     mixing only: a random embedding scores almost as well as a perfect integration, and a batch
     with a cell type of its own pulls it down rightly or wrongly.
 
@@ -105,7 +108,7 @@ def ilisi(
     neighbors = _neighbors_for(embedding_or_neighbors, perplexity, variant, n_jobs)
     batches = as_categories(batch, neighbors.n_cells, "batch")
     at_least_two(batches, "iLISI")
-    values = lisi_of_codes(neighbors, batches.codes[:, None], perplexity, n_jobs)
+    values = lisi_of_codes(neighbors, batches.codes[:, None], perplexity, variant, n_jobs)
     return ilisi_of(values[:, 0], batches.n)
 
 
@@ -120,7 +123,7 @@ def clisi(
     """Score the purity of labels: (C - median LISI) / (C - 1).
 
     1: cells see their own label only. The floor is not 0: shuffled labels score the more the less
-    equal their sizes (0.27 for five types; see `calibration.clisi_null`). It saturates at 1
+    equal their sizes (0.27 for five types; see `calibration.clisi`). It saturates at 1
     for any embedding in which most types are apart, and does not see the loss of finer structure.
 
     Parameters and errors are those of `lisi`, and NotApplicable for a single label.
@@ -128,7 +131,7 @@ def clisi(
     neighbors = _neighbors_for(embedding_or_neighbors, perplexity, variant, n_jobs)
     labels = as_categories(label, neighbors.n_cells, "label")
     at_least_two(labels, "cLISI")
-    values = lisi_of_codes(neighbors, labels.codes[:, None], perplexity, n_jobs)
+    values = lisi_of_codes(neighbors, labels.codes[:, None], perplexity, variant, n_jobs)
     return clisi_of(values[:, 0], labels.n)
 
 
@@ -211,7 +214,8 @@ def cilisi_of_codes(
             continue
         k = min(perplexity, len(cells) - 1)
         inside = find_neighbors(points[cells], k, n_jobs=n_jobs)
-        values[cells] = (lisi_of_codes(inside, codes[cells], k, n_jobs) - 1) / (n_batches - 1)
+        seen = lisi_of_codes(inside, codes[cells], k, "scib", n_jobs)
+        values[cells] = (seen - 1) / (n_batches - 1)
     if np.isnan(values).all():
         raise NotApplicable(
             f"CiLISI needs a label with at least {SMALLEST_LABEL} cells in two batches; "
@@ -254,7 +258,11 @@ def neighbors_needed(perplexity: int, variant: Variant) -> int:
 
 
 def lisi_of_codes(
-    neighbors: Neighbors, codes: NDArray[np.int32], perplexity: int, n_jobs: int | None
+    neighbors: Neighbors,
+    codes: NDArray[np.int32],
+    perplexity: int,
+    variant: Variant,
+    n_jobs: int | None,
 ) -> NDArray[np.float64]:
     """Return LISI (N, columns) of several columns of codes (N, columns) in one pass."""
     codes = np.ascontiguousarray(codes)
@@ -269,7 +277,7 @@ def lisi_of_codes(
             codes,
             n_levels,
             log_perplexity,
-            TOLERANCE,
+            TOLERANCE[variant],
             values[piece],
         )
 

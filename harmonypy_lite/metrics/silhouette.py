@@ -119,7 +119,7 @@ def silhouette_label(
     """Score how compact labels are: the mean of (s + 1) / 2 over cells.
 
     1: tight and far apart; 0.5: shuffled labels or a random embedding (see
-    `calibration.silhouette_null`). It favours round types of equal size, and falls when one type
+    `calibration.silhouette_label`). It favours round types of equal size, and falls when one type
     holds real structure. Above 50,000 cells it is an estimate; ``silhouettes(...).score()``
     gives its standard error. Parameters and errors are those of `silhouettes`.
     """

@@ -66,11 +66,11 @@ def test_lisi__solves_the_entropy_equation():
     exact = [
         slow_lisi(d, batch[i], 30) for d, i in zip(table.distances, table.indices, strict=True)
     ]
-    np.testing.assert_allclose(lisi(table, batch), exact, atol=1e-4)
+    np.testing.assert_allclose(lisi(table, batch), exact, rtol=0, atol=1e-8)
 
 
 def test_lisi__reaches_tight_weights_when_the_tolerance_is_tight(monkeypatch):
-    monkeypatch.setattr(module, "TOLERANCE", 1e-13)
+    monkeypatch.setitem(module.TOLERANCE, "scib", 1e-13)
     cells, batch, _ = world(n_cells=150, shift=1.0)
     table = find_neighbors(cells, 89)
     exact = [
@@ -83,9 +83,9 @@ def test_lisi__equals_r_on_real_data(real_data):
     adata = real_data("snatac_T_lisi_8078")
     ours = lisi(adata.obsm["X_embedding64"], adata.obs[["sample", "RNA_state_abbr"]])
     difference = np.abs(ours - adata.obs[["R_lisi_sample", "R_lisi_RNA_state_abbr"]].to_numpy())
-    # a stored digit more or less ends the bisection one step earlier in 1 cell of 100
+    # R stops at an entropy error of 1e-5
     assert difference.max() < 1e-4
-    assert np.mean(difference < 1e-6) > 0.98
+    assert np.median(difference) < 1e-5
 
 
 def test_scores__scale_the_median():
