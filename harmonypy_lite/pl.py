@@ -77,6 +77,14 @@ def scores(
         An empty table, or several batch columns and no `batch_key`.
     MissingExtra
         Without matplotlib.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> row = {"embedding": "X_pca", "batch_key": "donor", "metric": "ilisi", "kind": "batch"}
+    >>> figure = scores(pd.DataFrame([{**row, "raw": 0.4, "calibrated": 0.5}]))
+    >>> len(figure.axes)
+    1
     """
     try:
         from matplotlib.figure import Figure

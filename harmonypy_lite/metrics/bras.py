@@ -42,6 +42,19 @@ def bras(embedding: ArrayLike, batch: Any, label: Any, *, n_jobs: int | None = N
     ------
     NotApplicable
         When no label has several cells in at least two batches.
+
+    References
+    ----------
+    Rautenstrauch & Ohler 2025, doi 10.1038/s41587-025-02743-4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> donor = ["a", "b"] * 100
+    >>> kind = ["T"] * 100 + ["B"] * 100
+    >>> round(bras(cells, donor, kind), 1)
+    0.9
     """
     values = bras_per_cell(embedding, batch, label, n_jobs=n_jobs)
     return average_over(values, as_categories(label, len(values), "label"), "label")

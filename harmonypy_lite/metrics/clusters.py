@@ -71,6 +71,18 @@ def nmi_ari(
         For a single label.
     MissingExtra
         "leiden" without igraph.
+
+    References
+    ----------
+    Luecken et al. 2022, doi 10.1038/s41592-021-01336-8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> kind = ["T"] * 100 + ["B"] * 100
+    >>> nmi_ari(cells, kind).nmi < 0.1
+    True
     """
     points = as_embedding(embedding)
     labels = as_categories(label, len(points), "label")

@@ -52,6 +52,18 @@ def graph_connectivity(
     ------
     InvalidInput
         Missing labels, or fewer neighbours than asked for.
+
+    References
+    ----------
+    Luecken et al. 2022, doi 10.1038/s41592-021-01336-8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> kind = ["T"] * 100 + ["B"] * 100
+    >>> graph_connectivity(cells, kind) > 0.9
+    True
     """
     if isinstance(embedding_or_neighbors, Neighbors):
         neighbors = embedding_or_neighbors.others(n_neighbors)

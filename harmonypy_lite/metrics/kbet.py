@@ -70,6 +70,18 @@ def kbet(
     ------
     NotApplicable
         For a single batch.
+
+    References
+    ----------
+    Büttner et al. 2019, doi 10.1038/s41592-018-0254-1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> donor = ["a", "b"] * 100
+    >>> kbet(cells, donor) > 0.9
+    True
     """
     return kbet_test(
         embedding_or_neighbors, batch, n_neighbors=n_neighbors, alpha=alpha, n_jobs=n_jobs
@@ -105,7 +117,31 @@ def kbet_per_label(
 ) -> float:
     """Score kBET inside each label and average: the mean of `kbet_of_labels` where defined.
 
-    Parameters and errors are those of `kbet_of_labels`; the warnings of `kbet` hold here too.
+    What is said of `kbet` holds here too.
+
+    Parameters
+    ----------
+    embedding, batch, label, neighbors, alpha, n_jobs
+        See `kbet_of_labels`.
+
+    Raises
+    ------
+    NotApplicable
+        When no label has 10 cells in two batches.
+
+    References
+    ----------
+    Büttner et al. 2019, doi 10.1038/s41592-018-0254-1.
+    Luecken et al. 2022, doi 10.1038/s41592-021-01336-8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> donor = ["a", "b"] * 100
+    >>> kind = ["T"] * 100 + ["B"] * 100
+    >>> kbet_per_label(cells, donor, kind) > 0.9
+    True
     """
     values = kbet_of_labels(
         embedding, batch, label, neighbors=neighbors, alpha=alpha, n_jobs=n_jobs

@@ -103,7 +103,34 @@ def ilisi(
     mixing only: a random embedding scores almost as well as a perfect integration, and a batch
     with a cell type of its own pulls it down rightly or wrongly.
 
-    Parameters and errors are those of `lisi`, and NotApplicable for a single batch.
+    Parameters
+    ----------
+    embedding_or_neighbors : (N, d) or Neighbors
+        Cells in rows, or their neighbours.
+    batch : (N,)
+        Categories of the cells.
+    perplexity, variant, n_jobs
+        See `lisi`.
+
+    Raises
+    ------
+    NotApplicable
+        For a single batch.
+    InvalidInput
+        As `lisi`.
+
+    References
+    ----------
+    Korsunsky et al. 2019, doi 10.1038/s41592-019-0619-0.
+    Luecken et al. 2022, doi 10.1038/s41592-021-01336-8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> donor = ["a", "b"] * 100
+    >>> round(ilisi(cells, donor), 1)
+    0.9
     """
     neighbors = _neighbors_for(embedding_or_neighbors, perplexity, variant, n_jobs)
     batches = as_categories(batch, neighbors.n_cells, "batch")
@@ -126,7 +153,34 @@ def clisi(
     equal their sizes (0.27 for five types; see `calibration.clisi`). It saturates at 1
     for any embedding in which most types are apart, and does not see the loss of finer structure.
 
-    Parameters and errors are those of `lisi`, and NotApplicable for a single label.
+    Parameters
+    ----------
+    embedding_or_neighbors : (N, d) or Neighbors
+        Cells in rows, or their neighbours.
+    label : (N,)
+        Categories of the cells.
+    perplexity, variant, n_jobs
+        See `lisi`.
+
+    Raises
+    ------
+    NotApplicable
+        For a single label.
+    InvalidInput
+        As `lisi`.
+
+    References
+    ----------
+    Korsunsky et al. 2019, doi 10.1038/s41592-019-0619-0.
+    Luecken et al. 2022, doi 10.1038/s41592-021-01336-8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> kind = ["T"] * 100 + ["B"] * 100
+    >>> round(clisi(cells, kind), 1)
+    0.1
     """
     neighbors = _neighbors_for(embedding_or_neighbors, perplexity, variant, n_jobs)
     labels = as_categories(label, neighbors.n_cells, "label")
@@ -166,6 +220,19 @@ def cilisi(
     ------
     NotApplicable
         When no label has `SMALLEST_LABEL` cells and two batches.
+
+    References
+    ----------
+    Andreatta et al. 2024, doi 10.1038/s41467-024-45240-z.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> donor = ["a", "b"] * 100
+    >>> kind = ["T"] * 100 + ["B"] * 100
+    >>> round(cilisi(cells, donor, kind), 1)
+    1.0
     """
     values = cilisi_per_cell(embedding, batch, label, perplexity=perplexity, n_jobs=n_jobs)
     labels = as_categories(label, len(values), "label")

@@ -181,6 +181,13 @@ def find_neighbors(
     ------
     InvalidInput
         NaN or infinite values, or n_neighbors outside 1..N-1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> find_neighbors(cells, 15).indices.shape
+    (200, 15)
     """
     points = as_embedding(embedding)
     if not 0 < n_neighbors < len(points):

@@ -103,6 +103,16 @@ def score(
     ------
     InvalidInput
         Keys that do not exist, missing batches, embeddings that are not finite.
+
+    Examples
+    --------
+    >>> import anndata, numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> adata = anndata.AnnData(obsm={"X_pca": cells}, shape=(200, 0))
+    >>> adata.obs["donor"] = ["a", "b"] * 100
+    >>> table = score(adata, "donor", embeddings=["X_pca"], metrics=["ilisi"])
+    >>> table.metric.tolist()
+    ['ilisi', 'scib', 'robust']
     """
     import pandas as pd
     from tqdm import tqdm

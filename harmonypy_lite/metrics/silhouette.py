@@ -101,6 +101,18 @@ def silhouettes(
     ------
     NotApplicable
         For a single label.
+
+    References
+    ----------
+    Rousseeuw 1987, doi 10.1016/0377-0427(87)90125-7.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> kind = ["T"] * 100 + ["B"] * 100
+    >>> silhouettes(cells, kind).values.shape
+    (200,)
     """
     points = as_embedding(embedding)
     labels = as_categories(label, len(points), "label")
@@ -121,7 +133,34 @@ def silhouette_label(
     1: tight and far apart; 0.5: shuffled labels or a random embedding (see
     `calibration.silhouette_label`). It favours round types of equal size, and falls when one type
     holds real structure. Above 50,000 cells it is an estimate; ``silhouettes(...).score()``
-    gives its standard error. Parameters and errors are those of `silhouettes`.
+    gives its standard error.
+
+    Parameters
+    ----------
+    embedding : (N, d) or Silhouettes
+        Cells in rows, or their silhouettes when they are known already.
+    label : (N,)
+        Categories of the cells.
+    seed, n_jobs
+        See `silhouettes`.
+
+    Raises
+    ------
+    NotApplicable
+        For a single label.
+
+    References
+    ----------
+    Rousseeuw 1987, doi 10.1016/0377-0427(87)90125-7.
+    Luecken et al. 2022, doi 10.1038/s41592-021-01336-8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> kind = ["T"] * 100 + ["B"] * 100
+    >>> round(silhouette_label(cells, kind), 1)
+    0.5
     """
     if not isinstance(embedding, Silhouettes):
         embedding = silhouettes(embedding, label, seed=seed, n_jobs=n_jobs)
@@ -141,10 +180,32 @@ def isolated_labels(
     High when types that few batches have stay apart: those an integration merges first. It says
     nothing about the other labels.
 
+    Parameters
+    ----------
+    embedding : (N, d) or Silhouettes
+        Cells in rows, or their silhouettes when they are known already.
+    batch, label : (N,)
+        Categories of the cells.
+    seed, n_jobs
+        See `silhouettes`.
+
     Raises
     ------
     NotApplicable
         When every label is in all batches: no label is isolated. (scib-metrics then scores all.)
+
+    References
+    ----------
+    Luecken et al. 2022, doi 10.1038/s41592-021-01336-8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> donor = ["a"] * 50 + ["b"] * 150
+    >>> kind = ["T"] * 100 + ["B"] * 100
+    >>> round(isolated_labels(cells, donor, kind), 1)
+    0.5
     """
     if not isinstance(embedding, Silhouettes):
         embedding = silhouettes(embedding, label, seed=seed, n_jobs=n_jobs)
@@ -169,6 +230,15 @@ def silhouette_batch(
 
     Kept to reproduce older tables; use `bras`. It compares with the nearest other batch only, so
     that batches mixed in pairs score as if all were mixed (0.99), and it warns.
+
+    Parameters
+    ----------
+    embedding : (N, d)
+        Cells in rows.
+    batch, label : (N,)
+        Categories of the cells.
+    n_jobs
+        Threads; the result does not depend on them.
 
     Raises
     ------

@@ -74,6 +74,14 @@ def structure_preservation(
     ------
     NotApplicable
         When no batch has more than twice `n_neighbors` cells.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> donor = ["a", "b"] * 100
+    >>> structure_preservation(cells, 2 * cells, donor).overlap
+    1.0
     """
     before, after = as_embedding(pre, "pre"), as_embedding(post, "post")
     if len(before) != len(after):
