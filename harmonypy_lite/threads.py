@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
 
 from harmonypy_lite.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -59,12 +63,19 @@ def map_threads(
     >>> map_threads(abs, [-2, 3], n_jobs=2)
     [2, 3]
     """
-    from threadpoolctl import threadpool_limits
-
     pieces = list(items)
     workers = min(worker_count(n_jobs), len(pieces))
-    with threadpool_limits(limits=1, user_api="blas"):
+    with _blas().limit(limits=1, user_api="blas"):
         if workers <= 1:
             return [function(piece) for piece in pieces]
         with ThreadPoolExecutor(workers) as pool:
             return list(pool.map(function, pieces))
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Return the handle on NumPy's and SciPy's BLAS; looking for them takes 10 ms, so once."""
+    import scipy.linalg  # noqa: F401  (SciPy's own BLAS is found only once it is loaded)
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

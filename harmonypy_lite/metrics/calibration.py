@@ -28,7 +28,6 @@ from harmonypy_lite.metrics.neighbors import Neighbors
 from harmonypy_lite.metrics.silhouette import (
     Estimate,
     distance_sums,
-    one_hot,
     silhouettes_from_sums,
 )
 from harmonypy_lite.metrics.structure import Structure
@@ -129,16 +128,11 @@ def silhouette_null(
     rng = np.random.default_rng(seed)
     size = min(NULL_CELLS, len(points))
     cells = np.sort(rng.choice(len(points), size, replace=False))
-    shuffles = [labels.shuffled(rng) for _ in range(PERMUTATIONS)]
-    indicators = np.concatenate([one_hot(codes, labels.n) for codes in shuffles], axis=1)
-    sums = np.split(distance_sums(points, cells, indicators, n_jobs), PERMUTATIONS, axis=1)
-    pairs = zip(sums, shuffles, strict=True)
-    return _estimate(
-        [
-            float(silhouettes_from_sums(part, codes[cells], labels.sizes).mean() + 1) / 2
-            for part, codes in pairs
-        ]
-    )
+    shuffles = np.stack([labels.shuffled(rng) for _ in range(PERMUTATIONS)], axis=1)
+    sums = distance_sums(points, cells, shuffles, labels.n, n_jobs)
+    parts = zip(np.split(sums, PERMUTATIONS, axis=1), shuffles[cells].T, strict=True)
+    values = [silhouettes_from_sums(part, codes, labels.sizes).mean() for part, codes in parts]
+    return _estimate([float(value + 1) / 2 for value in values])
 
 
 def graph_connectivity(

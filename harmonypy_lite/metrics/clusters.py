@@ -116,12 +116,13 @@ def kmeans(
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import ThreadpoolController
 
+    openmp = ThreadpoolController()
     centred = points - points.mean(axis=0, dtype=np.float64).astype(points.dtype)
 
     def run(start: int) -> tuple[float, NDArray[np.int32]]:
-        with threadpool_limits(limits=1, user_api="openmp"):
+        with openmp.limit(limits=1, user_api="openmp"):
             found = KMeans(n_clusters, n_init=1, random_state=start, copy_x=True).fit(centred)
         return float(found.inertia_), found.labels_
 

@@ -260,8 +260,11 @@ def _search_rows(product: _Product, first_row: int, found: _Result) -> None:
     places = np.empty(values.shape, np.int32)
     length, bar = np.zeros(rows, np.int64), np.full(rows, np.inf, np.float32)
     queries = product.queries[first_row : first_row + rows]
+    room = np.empty(rows * _COLUMNS, np.float32)
     for first in range(0, product.columns.shape[1], _COLUMNS):
-        block = queries @ product.columns[:, first : first + _COLUMNS]
+        columns = product.columns[:, first : first + _COLUMNS]
+        block = room[: rows * columns.shape[1]].reshape(rows, -1)
+        np.matmul(queries, columns, out=block)
         own = np.arange(max(first, first_row), min(first + block.shape[1], first_row + rows))
         block[own - first_row, own - first] = np.inf
         knn.keep_nearest(block, first, candidates, values, places, length, bar)

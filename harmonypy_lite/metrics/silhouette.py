@@ -120,7 +120,7 @@ def silhouettes(
     cells = np.arange(len(points))
     if len(points) > ALL_CELLS_UP_TO:
         cells = stratified_sample(labels, SAMPLE, seed)
-    sums = distance_sums(points, cells, one_hot(labels.codes, labels.n), n_jobs)
+    sums = distance_sums(points, cells, labels.codes[:, None], labels.n, n_jobs)
     values = silhouettes_from_sums(sums, labels.codes[cells], labels.sizes)
     return Silhouettes(cells, values, labels)
 
@@ -265,38 +265,45 @@ def silhouette_batch(
     return float(np.mean(scores))
 
 
-def one_hot(codes: NDArray[np.int32], n: int) -> NDArray[np.bool_]:
-    """Return the indicator table (N, n) of `codes`."""
-    return codes[:, None] == np.arange(n, dtype=np.int32)
-
-
 def distance_sums(
     points: NDArray[np.floating],
     cells: NDArray[np.int64],
-    indicators: NDArray[Any],
+    codes: NDArray[np.int32],
+    n_levels: int,
     n_jobs: int | None = None,
 ) -> NDArray[np.float64]:
-    """Return sum_j |x_i - x_j| indicators_jl, for the cells i of `cells`: shape (n, columns).
+    """Return the sum of distances from each cell to each level: (n, columns * n_levels).
 
-    Distances come from products of blocks; each block's sums are one more product.
+    Distances come from products of blocks; their sums over the levels of every column of `codes`
+    (N, columns) are one more product, with the indicators of the block.
     """
     centred = points - points.mean(axis=0, dtype=np.float64).astype(points.dtype)
     half_norm = np.einsum("ij,ij->i", centred, centred) / 2
     columns = np.ascontiguousarray(np.concatenate([-centred, half_norm[:, None]], axis=1).T)
     queries = np.concatenate([centred, np.ones_like(half_norm)[:, None]], axis=1)[cells]
-    sums = np.zeros((len(cells), indicators.shape[1]))
+    sums = np.zeros((len(cells), codes.shape[1] * n_levels))
 
     def rows(first: int) -> None:
-        mine = slice(first, first + _ROWS)
+        mine = cells[first : first + _ROWS]
+        total = sums[first : first + _ROWS]
+        room = np.empty(len(mine) * _COLUMNS, points.dtype)
         for start in range(0, len(points), _COLUMNS):
-            block = queries[mine] @ columns[:, start : start + _COLUMNS]
-            surrogate_to_distance(half_norm[cells[mine]], block)
-            own = np.flatnonzero((cells[mine] >= start) & (cells[mine] < start + block.shape[1]))
-            block[own, cells[mine][own] - start] = 0.0
-            sums[mine] += block @ indicators[start : start + _COLUMNS].astype(block.dtype)
+            part = slice(start, start + _COLUMNS)
+            block = room[: len(mine) * columns[:, part].shape[1]].reshape(len(mine), -1)
+            np.matmul(queries[first : first + _ROWS], columns[:, part], out=block)
+            surrogate_to_distance(half_norm[mine], block)
+            own = np.flatnonzero((mine >= start) & (mine < start + block.shape[1]))
+            block[own, mine[own] - start] = 0.0
+            total += block @ _indicators(codes[part], n_levels, block.dtype)
 
     map_threads(rows, range(0, len(cells), _ROWS), n_jobs)
     return sums
+
+
+def _indicators(codes: NDArray[np.int32], n_levels: int, dtype: np.dtype) -> NDArray[np.floating]:
+    """Return one column of ones and zeros per column and level: (n, columns * n_levels)."""
+    equal = codes[:, :, None] == np.arange(n_levels, dtype=np.int32)
+    return equal.reshape(len(codes), -1).astype(dtype)
 
 
 def silhouettes_from_sums(
