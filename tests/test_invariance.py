@@ -371,5 +371,5 @@ def test_loop__leaves_the_given_centroids_alone() -> None:
     setting = setting_for(params, design)
     Y, _, _ = twin.start_of(Z, params)
     with Workers(1) as workers:
-        cells = run._hold(Z, design, setting, 3, workers, keep=True)
+        cells = run._hold(Z, design, setting, np.arange(len(Z)), 3, workers, keep=True)
         loop.integrate(cells, setting, twin.frozen(Y))
