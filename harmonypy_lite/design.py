@@ -45,6 +45,8 @@ class Design:
         Covariates that were left out, with the reason.
     dropped_levels
         The names of their levels.
+    given
+        Names of all covariates, also of those left out, in the order in which they were given.
     """
 
     codes: np.ndarray
@@ -54,6 +56,7 @@ class Design:
     levels: tuple[tuple[str, ...], ...]
     dropped: Mapping[str, str]
     dropped_levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
 
     @property
     def n_cells(self) -> int:
@@ -85,7 +88,7 @@ class Design:
         sizes = np.diff(self.offsets)
         if isinstance(value, Mapping):
             return self._from_mapping(name, value)
-        numbers = np.asarray(value, dtype=np.float64).ravel()
+        numbers = self._without_dropped(np.asarray(value, dtype=np.float64).ravel())
         if numbers.size == 1:
             return np.full(self.n_levels, numbers[0])
         if numbers.size == len(sizes):
@@ -97,6 +100,17 @@ class Design:
             f"({', '.join(self.covariates)}) with {self.n_levels} levels in all: give 1, "
             f"{len(sizes)} or {self.n_levels} values."
         )
+
+    def _without_dropped(self, numbers: np.ndarray) -> np.ndarray:
+        """Leave out the numbers of covariates that were left out, where each was given one."""
+        kept = [name in self.covariates for name in self.given]
+        names = dict(zip(self.covariates, self.levels, strict=True)) | dict(self.dropped_levels)
+        sizes = [len(names[name]) for name in self.given]
+        if self.dropped and numbers.size == len(kept):
+            return numbers[kept]
+        if self.dropped and numbers.size == sum(sizes):
+            return numbers[np.repeat(kept, sizes)]
+        return numbers
 
     def _from_mapping(self, name: str, value: Mapping[str, Any]) -> np.ndarray:
         known = {*self.covariates, *self.dropped}
@@ -166,7 +180,12 @@ def design_from_columns(frame: pd.DataFrame, *, missing: str = "refuse") -> Desi
             )
         else:
             kept[str(name)] = (codes, levels)
-    design = replace(_assemble(len(frame), kept), dropped=dropped, dropped_levels=dropped_levels)
+    design = replace(
+        _assemble(len(frame), kept),
+        dropped=dropped,
+        dropped_levels=dropped_levels,
+        given=tuple(map(str, frame.columns)),
+    )
     _warn_of_small_levels(design)
     return design
 
@@ -202,7 +221,12 @@ def design_like(frame: pd.DataFrame, known: Design, *, missing: str = "refuse") 
     }
     kept = {name: (codes[name], names) for name, names in levels.items()}
     design = _assemble(len(frame), kept)
-    return replace(design, dropped=known.dropped, dropped_levels=known.dropped_levels)
+    return replace(
+        design,
+        dropped=known.dropped,
+        dropped_levels=known.dropped_levels,
+        given=known.given,
+    )
 
 
 def _codes_among(name: str, column: pd.Series, levels: tuple[str, ...], missing: str) -> np.ndarray:
