@@ -101,8 +101,7 @@ class Neighbors:
         indices, distances = self.indices, self.distances
         if self.includes_self:
             own = indices == np.arange(self.n_cells)[:, None]
-            own[~own.any(axis=1), -1] = True
-            kept = np.argsort(own, axis=1, kind="stable")[:, :-1]
+            kept = np.argsort(own, axis=1, kind="stable")[:, :-1]  # the cell itself, or the last
             indices = np.take_along_axis(indices, kept, axis=1)
             distances = np.take_along_axis(distances, kept, axis=1)
         held = indices.shape[1]
@@ -221,9 +220,10 @@ class _Product(NamedTuple):
 
 def _exact(embedding: NDArray[np.floating], k: int, n_jobs: int | None) -> Neighbors:
     n_cells = len(embedding)
-    extent = float(np.abs(embedding).max())
-    scale = 2.0 ** -np.frexp(extent)[1] if extent > 0 else 1.0  # exact, and safe in float32
-    product = _prepare((embedding * embedding.dtype.type(scale)).astype(embedding.dtype))
+    limits = np.finfo(embedding.dtype)
+    exponent = np.clip(np.frexp(np.abs(embedding).max())[1], limits.minexp + 2, limits.maxexp - 2)
+    scale = 2.0 ** -float(exponent)  # exact, and leaves products that float32 can hold
+    product = _prepare(embedding * embedding.dtype.type(scale))
     found = _Result(
         np.empty((n_cells, k), np.int32), np.empty((n_cells, k)), np.empty(n_cells, np.bool_)
     )

@@ -57,12 +57,13 @@ def test_kbet__equals_scipy():
     assert kbet(cells, batch, alpha=0.2) == np.mean(chi2.sf(statistic, 3) >= 0.2)
 
 
-def test_kbet_per_label__tests_each_label_by_itself():
-    cells, batch, label = world(n_cells=900, shift=1.0)
+@pytest.mark.parametrize("n_cells", [200, 900, 8000])
+def test_kbet_per_label__tests_each_label_by_itself(n_cells):
+    cells, batch, label = world(n_cells=n_cells, shift=1.0)
     values = kbet_of_labels(cells, batch, label)
     for value, name in zip(values, sorted(set(label)), strict=True):
         inside = label == name
-        k = np.clip(inside.sum() // 4 // 4, 10, 70)
+        k = {200: 10, 900: inside.sum() // 4 // 4, 8000: 70}[n_cells]
         expected = kbet(cells[inside], batch[inside], n_neighbors=int(k))
         assert value == pytest.approx(expected, abs=1e-15)
     assert kbet_per_label(cells, batch, label) == pytest.approx(np.mean(values), abs=1e-15)
@@ -82,12 +83,12 @@ def test_kbet_per_label__does_not_let_a_small_label_change_the_others():
 
 def test_kbet_per_label__follows_the_component_rule():
     rng = np.random.default_rng(0)
-    near, far = rng.normal(size=(300, 4)), rng.normal(size=(80, 4)) + 1000
-    batch = np.array(["a", "b"])[rng.integers(0, 2, 380)]
-    label = ["t"] * 380
+    near, far = rng.normal(size=(300, 4)), rng.normal(size=(100, 4)) + 1000
+    batch = np.array(["a", "b"])[rng.integers(0, 2, 400)]
+    label = ["t"] * 400
     cells = np.vstack([near, far])
-    k = 380 // 2 // 4
-    expected = kbet(near, batch[:300], n_neighbors=k)  # 79 % of the cells; 80 < 3 k are left out
+    k = 400 // 2 // 4
+    expected = kbet(near, batch[:300], n_neighbors=k)  # 75 % of the cells; 100 < 3 k are left out
     assert kbet_per_label(cells, batch, label) == pytest.approx(expected, abs=1e-15)
 
 

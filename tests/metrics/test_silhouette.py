@@ -41,6 +41,14 @@ def test_silhouettes__are_zero_among_identical_cells():
     assert silhouette_label(cells, ["a", "b"] * 30) == 0.5
 
 
+def test_silhouettes__count_no_distance_of_a_cell_to_itself():
+    rng = np.random.default_rng(0)
+    pairs = np.repeat(rng.normal(size=(30, 4)) * 100, 2, axis=0) + rng.normal(size=(60, 4)) * 5
+    cells, label = frozen(pairs.astype(np.float32)), np.repeat(np.arange(30), 2)
+    expected = silhouette_samples(cells.astype(np.float64), label)
+    np.testing.assert_allclose(silhouettes(cells, label).values, expected, atol=1e-5)
+
+
 def test_silhouettes__give_the_same_bytes_for_any_number_of_threads():
     cells, _, label = world(n_cells=1000)
     one, three = (silhouettes(cells, label, n_jobs=n).values.tobytes() for n in (1, 3))
