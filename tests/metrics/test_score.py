@@ -193,6 +193,23 @@ def test_score_file__reads_only_what_it_needs(tmp_path):
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
 
+def test_score_file__writes_the_table_and_the_figure(tmp_path):
+    path = tmp_path / "file.h5ad"
+    annotated(120).write_h5ad(path)
+    names = {"metrics": ["ilisi", "bras"], "embeddings": ["X_pca"]}
+    files = [tmp_path / name for name in ("s.csv", "s.json", "one.png", "two.png")]
+    one = score_file(path, "donor", "cell_type", **names, output=files[0], plot=files[2])
+    two = score_file(path, ["donor", "chemistry"], **names, output=files[1], plot=files[3])
+    pd.testing.assert_frame_equal(
+        pd.read_csv(files[0], keep_default_na=True).fillna({"reason": ""}), one, check_dtype=False
+    )
+    assert len(pd.read_json(files[1])) == len(two)
+    assert files[2].exists()
+    assert {p.name for p in tmp_path.glob("two*")} == {"two_donor.png", "two_chemistry.png"}
+    with pytest.raises(InvalidInput, match=r"must end in \.csv or \.json; got 'scores\.xlsx'"):
+        score_file(tmp_path / "absent.h5ad", "donor", output="scores.xlsx")
+
+
 def test_score_file__names_what_the_file_lacks(tmp_path):
     path = tmp_path / "file.h5ad"
     annotated(120).write_h5ad(path)
