@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.metrics.inputs import Categories, as_categories, as_embedding
 from harmonypy_lite.metrics.lisi import Variant, neighbors_needed
-from harmonypy_lite.metrics.neighbors import Method
+from harmonypy_lite.metrics.neighbors import Method, method_for
 from harmonypy_lite.metrics.suite import (
     METRICS,
     ON_REQUEST,
@@ -97,7 +97,7 @@ def score(
         One row per embedding, batch column and metric: ``embedding, batch_key, metric, kind``
         (batch, biology, total), ``raw, calibrated, standard_error`` (of the calibrated value),
         ``n_cells`` and ``reason``, which says why a value is missing or how it was handled.
-        Totals are rows too. ``attrs`` holds the settings.
+        Totals are rows too. ``attrs`` holds the settings, with the search that was used.
 
     Raises
     ------
@@ -118,6 +118,7 @@ def score(
     from tqdm import tqdm
 
     neighbors_needed(perplexity, variant)
+    search = method_for(adata.n_obs, search)
     settings = Settings(perplexity, variant, clustering, search, seed, n_jobs)
     columns = _read_columns(adata, batch_key, label_key)
     names = _metric_names(metrics, with_labels=columns.labels is not None)

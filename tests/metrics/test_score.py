@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import anndata
@@ -13,6 +14,7 @@ from worlds import frozen, world
 
 from harmonypy_lite import metrics
 from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.metrics.calibration import Calibrated
 from harmonypy_lite.metrics.score import COLUMNS, score, score_file
 from harmonypy_lite.metrics.suite import METRICS
 from harmonypy_lite.metrics.totals import ROBUST, SCIB, total, totals
@@ -75,6 +77,7 @@ def test_score__holds_what_the_functions_on_arrays_return():
     assert (table.n_cells == 600).all()
     assert "use bras" in value(table, "silhouette_batch", "reason")
     assert table.attrs["seed"] == 0
+    assert table.attrs["search"] == "exact"
 
 
 def test_score__says_why_a_value_is_missing_and_what_a_total_lacks():
@@ -139,6 +142,18 @@ def test_score__lists_the_reason_when_there_are_too_few_cells():
     assert value(score(annotated(60), "donor", perplexity=15), "ilisi") > 0
 
 
+def test_score__does_not_hide_the_warnings_of_other_libraries(monkeypatch):
+    def warn(_):
+        warnings.warn("from elsewhere", FutureWarning, stacklevel=1)
+        return Calibrated(0.5, 0.5)
+
+    monkeypatch.setitem(METRICS, "bras", METRICS["bras"]._replace(compute=warn))
+    with pytest.warns(FutureWarning, match="from elsewhere"):
+        table = score(annotated(120), "donor", "cell_type", metrics=["bras"])
+    assert value(table, "bras") == 0.5
+    assert value(table, "bras", "reason") == ""
+
+
 def test_score__shows_progress_only_when_asked(capsys):
     score(annotated(120), "donor", metrics=["pcr_comparison"])
     assert capsys.readouterr() == ("", "")
@@ -157,6 +172,7 @@ def test_score__shows_progress_only_when_asked(capsys):
         ({"batch_key": "donor", "pre": "X"}, "obsm has no 'X'"),
         ({"batch_key": "donor", "metrics": ["lisi"]}, "metrics has no 'lisi'; it has 'ilisi'"),
         ({"batch_key": "donor", "variant": "R"}, "'harmonypy'; got 'R'"),
+        ({"batch_key": "donor", "search": "faiss"}, "'pynndescent'; got 'faiss'"),
     ],
 )
 def test_score__refuses_before_any_work(arguments, message):
