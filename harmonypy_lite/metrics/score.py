@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.metrics.inputs import Categories, as_categories, as_embedding
 from harmonypy_lite.metrics.lisi import Variant, neighbors_needed
-from harmonypy_lite.metrics.neighbors import Method
+from harmonypy_lite.metrics.neighbors import Method, method_for
 from harmonypy_lite.metrics.suite import (
     METRICS,
     ON_REQUEST,
@@ -97,7 +97,7 @@ def score(
         One row per embedding, batch column and metric: ``embedding, batch_key, metric, kind``
         (batch, biology, total), ``raw, calibrated, standard_error`` (of the calibrated value),
         ``n_cells`` and ``reason``, which says why a value is missing or how it was handled.
-        Totals are rows too. ``attrs`` holds the settings.
+        Totals are rows too. ``attrs`` holds the settings, with the search that was used.
 
     Raises
     ------
@@ -118,6 +118,7 @@ def score(
     from tqdm import tqdm
 
     neighbors_needed(perplexity, variant)
+    search = method_for(adata.n_obs, search)
     settings = Settings(perplexity, variant, clustering, search, seed, n_jobs)
     columns = _read_columns(adata, batch_key, label_key)
     names = _metric_names(metrics, with_labels=columns.labels is not None)
@@ -146,16 +147,59 @@ def score_file(
     label_key: str | None = None,
     embeddings: Sequence[str] = ("X_pca", "X_pca_harmony"),
     pre: str = "X_pca",
+    *,
+    output: str | Path | None = None,
+    plot: str | Path | None = None,
     **options: Any,
 ) -> pd.DataFrame:
     """Score embeddings of an .h5ad file, of which only the named columns are read.
 
-    Parameters are those of `score`, with `path` for the AnnData.
+    Parameters
+    ----------
+    path
+        The file; it is not changed.
+    batch_key, label_key, embeddings, pre
+        See `score`.
+    output
+        Write the table to this file: .csv, or .json with one record per row.
+    plot
+        Draw `pl.scores` to this file; with several batch columns, one file each, its name before
+        the ending.
+    **options
+        See `score`.
+
+    Raises
+    ------
+    InvalidInput
+        As `score`, a file that does not exist, or an `output` of another kind; before any work.
     """
+    if output is not None and Path(output).suffix not in (".csv", ".json"):
+        raise InvalidInput(f"output must end in .csv or .json; got {str(output)!r}.")
     batch_keys = [batch_key] if isinstance(batch_key, str) else list(batch_key)
     wanted = [*batch_keys, *([label_key] if label_key else [])]
     adata = _read_parts(Path(path), wanted, [pre, *embeddings])
-    return score(adata, batch_key, label_key, embeddings, pre, **options)
+    table = score(adata, batch_key, label_key, embeddings, pre, **options)
+    if output is not None:
+        _write(table, Path(output))
+    if plot is not None:
+        _draw(table, Path(plot))
+    return table
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    if path.suffix == ".json":
+        table.to_json(path, orient="records", indent=1)
+    else:
+        table.to_csv(path, index=False)
+
+
+def _draw(table: pd.DataFrame, path: Path) -> None:
+    from harmonypy_lite.pl import scores
+
+    keys = list(dict.fromkeys(table["batch_key"]))
+    for key in keys:
+        name = path if len(keys) == 1 else path.with_stem(f"{path.stem}_{key}")
+        scores(table, batch_key=key).savefig(name, dpi=200)
 
 
 class _Columns(NamedTuple):
