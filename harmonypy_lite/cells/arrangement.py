@@ -150,7 +150,10 @@ def _group_chunk(codes: np.ndarray) -> list[Groups]:
     """Group the cells of a chunk by the level of each covariate, in tiles of at most TILE."""
     groups = []
     for c in range(codes.shape[1]):
-        members = np.argsort(codes[:, c], kind="stable").astype(np.int32)
+        if c == 0:  # sorted already
+            members = np.arange(len(codes), dtype=np.int32)
+        else:
+            members = np.argsort(codes[:, c], kind="stable").astype(np.int32)
         sorted_codes = codes[members, c]
         runs = np.flatnonzero(np.diff(sorted_codes, prepend=-1, append=-1))
         lengths = np.diff(runs)

@@ -89,10 +89,8 @@ class ChunkWork:
         """Return what assigns cells to the centroids Y with the log-penalties P (K, B), or none."""
         if P is None:
             return InForce(pad_rows(Y.T), np.zeros_like(self._neutral), self._neutral)
-        log_tilt = (P - P.max(axis=0)).T
-        return InForce(
-            pad_rows(Y.T), log_tilt.astype(np.float32), np.exp(log_tilt).astype(np.float32)
-        )
+        log_tilt = (P - P.max(axis=0)).T.astype(np.float32)
+        return InForce(pad_rows(Y.T), log_tilt, np.exp(log_tilt))
 
     def affinities(
         self,
@@ -146,6 +144,25 @@ class ChunkWork:
             sums.rest,
             sums.energy[tiles],
         )
+
+    def fold(
+        self, first: np.ndarray, levels: np.ndarray, start: np.ndarray, in_force: InForce
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Fold sums per tile into sums per level.
+
+        Returns the levels, their sums (M, K), and what the scale of the tilt adds to the energy.
+        """
+        weight = np.empty((len(levels), self.sigma.size), np.int64)
+        log_tilt = in_force.log_tilt[levels]
+        added = kernels.fold_tiles(first, start, log_tilt, self.sigma, self.fixed.scale, weight)
+        return levels, weight, added
+
+    def fold_rest(
+        self, rest: np.ndarray, in_force: InForce
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """As `fold`, for the levels of further covariates, which are summed already."""
+        levels = np.flatnonzero(rest.any(axis=1))
+        return self.fold(rest[levels], levels, np.arange(levels.size), in_force)
 
     def add_direction(
         self, affinities: Affinities, codes: np.ndarray, z_hat: np.ndarray, out: np.ndarray

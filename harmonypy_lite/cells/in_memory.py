@@ -309,17 +309,16 @@ class InMemoryCells:
 
     def _join(self, block: int, parts: list[Sums]) -> Assigned:
         levels, start = self._arrangement.block_levels[block]
-        per_tile = np.concatenate([part.first for part in parts])
-        weight = np.add.reduceat(per_tile, start) if start.size else per_tile
+        first = parts[0].first if len(parts) == 1 else np.concatenate([p.first for p in parts])
+        levels, weight, energy = self._work.fold(first, levels, start, self._in_force[block])
         if self._arrangement.codes.shape[1] > 1:
             rest = np.sum([part.rest for part in parts], axis=0)
-            further = np.flatnonzero(rest.any(axis=1))
+            further, more, added = self._work.fold_rest(rest, self._in_force[block])
             levels = np.concatenate([levels, further])
-            weight = np.concatenate([weight, rest[further]])
-        # sum_kb sigma_k O_kb log_tilt_kb: what the scale of the tilt adds to the energy.
-        log_tilt = self._in_force[block].log_tilt[levels]
-        added = (self._work.fixed.to_float(weight) * log_tilt).sum(axis=0) @ self._work.sigma
-        energy = math.fsum(x for part in parts for x in part.energy) + float(added)
+            order = np.argsort(levels)
+            levels, weight = levels[order], np.concatenate([weight, more])[order]
+            energy += added
+        energy += math.fsum(x for part in parts for x in part.energy)
         direction = None
         if self._directions:
             direction = np.sum([part.direction[0] for part in parts], axis=0).T
