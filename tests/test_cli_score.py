@@ -34,7 +34,9 @@ def test_score__prints_writes_and_draws_the_table(integrated, tmp_path):
     assert written["metric"].tolist() == expected["metric"].tolist()
     assert written["raw"].tolist() == pytest.approx(expected["raw"].tolist(), nan_ok=True)
     assert png.read_bytes().startswith(b"\x89PNG")
-    mixed = expected.set_index(["embedding", "metric"]).loc[("X_pca_harmony", "ilisi"), "calibrated"]
+    mixed = expected.set_index(["embedding", "metric"]).loc[
+        ("X_pca_harmony", "ilisi"), "calibrated"
+    ]
     line = next(x for x in done.stdout.splitlines() if x.split()[:1] == ["ilisi"])
     assert line.split()[-1] == f"{mixed:.3f}"
 
