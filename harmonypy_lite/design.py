@@ -45,6 +45,8 @@ class Design:
         Covariates that were left out, with the reason.
     dropped_levels
         The names of their levels.
+    given
+        Names of all covariates, those left out too, in the order of the user.
     """
 
     codes: np.ndarray
@@ -54,6 +56,7 @@ class Design:
     levels: tuple[tuple[str, ...], ...]
     dropped: Mapping[str, str]
     dropped_levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
 
     @property
     def n_cells(self) -> int:
@@ -82,21 +85,27 @@ class Design:
 
     def per_level(self, name: str, value: PerLevel) -> np.ndarray:
         """Spread a number, one per covariate, one per level, or a mapping over all (B,) levels."""
-        sizes = np.diff(self.offsets)
         if isinstance(value, Mapping):
             return self._from_mapping(name, value)
         numbers = np.asarray(value, dtype=np.float64).ravel()
         if numbers.size == 1:
             return np.full(self.n_levels, numbers[0])
-        if numbers.size == len(sizes):
-            return np.repeat(numbers, sizes)
-        if numbers.size == self.n_levels:
-            return numbers
-        raise InvalidInput(
-            f"{name} has {numbers.size} values, but there are {len(sizes)} covariate(s) "
-            f"({', '.join(self.covariates)}) with {self.n_levels} levels in all: give 1, "
-            f"{len(sizes)} or {self.n_levels} values."
-        )
+        size = self._levels_given()
+        if numbers.size == len(size):
+            numbers = np.repeat(numbers, list(size.values()))
+        if numbers.size != sum(size.values()):
+            raise InvalidInput(
+                f"{name} has {numbers.size} values, but there are {len(size)} covariate(s) "
+                f"({', '.join(size)}) with {sum(size.values())} levels in all: give 1, "
+                f"{len(size)} or {sum(size.values())} values."
+            )
+        in_use = np.repeat([c not in self.dropped for c in size], list(size.values()))
+        return numbers[in_use]
+
+    def _levels_given(self) -> dict[str, int]:
+        """Return how many levels each covariate has, those left out too, as the user gave them."""
+        levels = {**self.dropped_levels, **dict(zip(self.covariates, self.levels, strict=True))}
+        return {name: len(levels[name]) for name in self.given or self.covariates}
 
     def _from_mapping(self, name: str, value: Mapping[str, Any]) -> np.ndarray:
         known = {*self.covariates, *self.dropped}
@@ -166,7 +175,12 @@ def design_from_columns(frame: pd.DataFrame, *, missing: str = "refuse") -> Desi
             )
         else:
             kept[str(name)] = (codes, levels)
-    design = replace(_assemble(len(frame), kept), dropped=dropped, dropped_levels=dropped_levels)
+    design = replace(
+        _assemble(len(frame), kept),
+        dropped=dropped,
+        dropped_levels=dropped_levels,
+        given=tuple(str(name) for name in frame.columns),
+    )
     _warn_of_small_levels(design)
     return design
 
@@ -201,8 +215,8 @@ def design_like(frame: pd.DataFrame, known: Design, *, missing: str = "refuse") 
         for name, names in {**levels, **known.dropped_levels}.items()
     }
     kept = {name: (codes[name], names) for name, names in levels.items()}
-    design = _assemble(len(frame), kept)
-    return replace(design, dropped=known.dropped, dropped_levels=known.dropped_levels)
+    found = _assemble(len(frame), kept)
+    return replace(known, codes=found.codes, level_size=found.level_size)
 
 
 def _codes_among(name: str, column: pd.Series, levels: tuple[str, ...], missing: str) -> np.ndarray:

@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
+from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from harmonypy_lite import Harmony, HarmonyParams, HarmonyWarning, InvalidInput, NotConvergedWarning
@@ -77,6 +78,10 @@ def test_harmony__every_parameter_reaches_the_run():
     harmony = Harmony(**given).fit(*cells())
     assert harmony.summary_["parameters"] == given
     assert harmony.n_iter_ == 3
+
+
+def test_harmony__tells_scikit_learn_that_the_batch_is_needed():
+    assert get_tags(Harmony()).target_tags.required
 
 
 def test_harmony__parameters_are_cloned_and_set_as_in_scikit_learn():
@@ -255,8 +260,10 @@ def test_harmony__the_same_cells_in_another_order_are_refused():
         Harmony().fit(X, labels[::-1])
     with pytest.raises(InvalidInput, match="different orders"):
         harmony.transform(X, labels[::-1])
-    numbered = labels.reset_index(drop=True)
-    np.testing.assert_array_equal(harmony.transform(X, numbered), harmony.transform(X, labels))
+    wanted = harmony.transform(X, labels)
+    np.testing.assert_array_equal(harmony.transform(X, labels.reset_index(drop=True)), wanted)
+    X.index = np.arange(400)[::-1].copy()  # default numbers of the labels are no names of cells
+    np.testing.assert_array_equal(harmony.transform(X, labels.reset_index(drop=True)), wanted)
 
 
 @pytest.mark.parametrize(
@@ -359,6 +366,20 @@ def test_harmony__a_generator_is_drawn_from():
     second = Harmony(n_clusters=3, rng=draws).fit(Z, batch)
     np.testing.assert_array_equal(first.transform(Z), again.transform(Z))
     assert not np.array_equal(first.transform(Z), second.transform(Z))
+
+
+def test_design__numbers_are_given_for_the_columns_that_were_named():
+    """A column that is left out takes its numbers with it."""
+    frame = pd.DataFrame({"donor": ["a", "b"] * 15, "lab": ["x"] * 30, "plate": [1, 2, 3] * 10})
+    with pytest.warns(HarmonyWarning, match="'lab' is left out"):
+        design = design_from_columns(frame)
+    assert design.per_level("theta", [1, 2, 3]).tolist() == [1, 1, 3, 3, 3]
+    assert design.per_level("theta", [1, 2, 3, 4, 5, 6]).tolist() == [1, 2, 4, 5, 6]
+    assert design.per_level("theta", 7).tolist() == [7] * 5
+    by_name = {"donor": 1, "lab": 2, "plate": [3, 4, 5]}
+    assert design.per_level("theta", by_name).tolist() == [1, 1, 3, 4, 5]
+    with pytest.raises(InvalidInput, match=r"2 values.*3 covariate\(s\) \(donor, lab, plate\)"):
+        design.per_level("theta", [1, 2])
 
 
 def test_design_like__codes_are_those_of_the_known_design():

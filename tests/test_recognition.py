@@ -15,6 +15,7 @@ from harmonypy_lite.recognition import KnownCells, digests
         lambda draws: draws.integers(-9, 9, (20_000, 8)).astype(float),
         lambda draws: np.eye(150) * 2.0,
         lambda draws: np.arange(20_000.0)[:, None],
+        lambda draws: draws.choice([-2.0, 2.0], (300_000, 40)),
         lambda draws: 2.0 ** np.arange(-100, 100)[:, None] * [1, -1],
     ],
 )
