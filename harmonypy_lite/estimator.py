@@ -85,6 +85,7 @@ class Harmony(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         early_stop: bool = True,
         rng: int | np.random.Generator = 0,
         n_jobs: int | None = None,
+        memory: str = "fast",
         missing: str = "refuse",
     ) -> None:
         self.flavor = flavor
@@ -103,6 +104,7 @@ class Harmony(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         self.early_stop = early_stop
         self.rng = rng
         self.n_jobs = n_jobs
+        self.memory = memory
         self.missing = missing
 
     def fit(self, X: Any, batch: Any = None, *, y: Any = None) -> Harmony:

@@ -15,7 +15,7 @@ from harmonypy_lite.params import HarmonyParams
 INPUT, OUTPUT, METHOD, LIMITS = "Input", "Output", "Method", "Iterations and threads"
 MESSAGES = "Messages"
 _LIMITS = {"max_iter_harmony", "max_iter_clustering", "tol_harmony", "tol_clustering"}
-_LIMITS |= {"early_stop", "rng", "n_jobs"}
+_LIMITS |= {"early_stop", "rng", "n_jobs", "memory"}
 _EXTRA_NAMES = {"rng": "--seed", "n_jobs": "-j"}
 
 

@@ -19,6 +19,7 @@ from harmonypy_lite.errors import InvalidInput
 PerLevel: TypeAlias = float | Sequence[float] | Mapping[str, "float | Sequence[float]"]
 
 FLAVORS = ("harmony2", "harmony1")
+MEMORY_MODES = ("fast", "lean")
 
 #: Defaults that the flavour decides: what R harmony >= 2.0 and the 2019 paper use.
 _FLAVOR_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -137,6 +138,14 @@ class HarmonyParams:
         None,
         "int",
         "Number of threads; by default all cores that this process may use; -1 is the same.",
+    )
+
+    memory: str = _parameter(
+        "fast",
+        "choice",
+        "`fast` keeps the cells' affinities to the clusters (4 K bytes a cell), `lean` computes "
+        "them anew in every round; the result is the same to the byte.",
+        choices=MEMORY_MODES,
     )
 
     def __post_init__(self) -> None:

@@ -49,6 +49,7 @@ def harmony_integrate(
     early_stop: bool = True,
     rng: int | np.random.Generator = 0,
     n_jobs: int | None = None,
+    memory: str = "fast",
     missing: str = "refuse",
     protect: str | Sequence[str] | None = None,
     verbose: bool | None = None,
@@ -113,6 +114,7 @@ def harmony_integrate(
         early_stop=early_stop,
         rng=rng,
         n_jobs=n_jobs,
+        memory=memory,
     )
     keys = key_list(key)
     protected = check_protected(protect, keys)

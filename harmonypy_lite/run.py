@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from harmonypy_lite._version import __version__
-from harmonypy_lite.cells.in_memory import InForce, InMemoryCells
+from harmonypy_lite.cells.chunk import InForce
+from harmonypy_lite.cells.in_memory import InMemoryCells
 from harmonypy_lite.design import Design, design_from_columns
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput, NotConvergedWarning, NumericalError
 from harmonypy_lite.method import blocks, loop, start
@@ -227,7 +228,9 @@ def _integrate(
         seen = Z[sample].astype(np.float32, copy=False)  # all that the cells keep of their digits
         Y = start.start_centroids(seen, setting.n_clusters, rng)
         place = np.arange(len(Z))
-        cells = _hold(Z, design, setting, place, block_seed, workers, keep=True)
+        cells = _hold(
+            Z, design, setting, place, block_seed, workers, keep=setting.params.memory == "fast"
+        )
 
         def on_correction(_: np.ndarray, effects: Effects) -> None:
             if replay is not None:

@@ -61,6 +61,7 @@ def test_harmony_integrate__passes_every_parameter_on(monkeypatch):
         "early_stop": False,
         "rng": 9,
         "n_jobs": 1,
+        "memory": "lean",
     }
     assert set(given) == {p.name for p in fields(HarmonyParams)}
     seen = {}

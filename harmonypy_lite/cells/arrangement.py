@@ -39,6 +39,13 @@ class Arrangement:
         (n_blocks + 1,) bounds of the blocks, counted in chunks.
     groups
         For each chunk and covariate the cells of each level, as rows of the chunk.
+    tile_start
+        (n_tiles + 1,) bounds of the tiles of the first covariate.
+    chunk_tiles
+        (n_chunks + 1,) bounds of the chunks, counted in tiles.
+    block_levels
+        For each block the levels of the first covariate that it has, and the first tile of each,
+        counted from the block's first tile.
     """
 
     order: np.ndarray
@@ -48,10 +55,17 @@ class Arrangement:
     chunk_start: np.ndarray
     block_chunks: np.ndarray
     groups: list[list[Groups]]
+    tile_start: np.ndarray
+    chunk_tiles: np.ndarray
+    block_levels: list[tuple[np.ndarray, np.ndarray]]
 
     def rows(self, first_chunk: int, last_chunk: int) -> slice:
         """Return the held rows of the chunks ``first_chunk`` up to, not with, ``last_chunk``."""
         return slice(int(self.chunk_start[first_chunk]), int(self.chunk_start[last_chunk]))
+
+    def tiles(self, first_chunk: int, last_chunk: int) -> slice:
+        """Return the tiles of the chunks ``first_chunk`` up to, not with, ``last_chunk``."""
+        return slice(int(self.chunk_tiles[first_chunk]), int(self.chunk_tiles[last_chunk]))
 
 
 def arrange(codes: np.ndarray, block: np.ndarray, n_blocks: int) -> Arrangement:
@@ -74,7 +88,29 @@ def arrange(codes: np.ndarray, block: np.ndarray, n_blocks: int) -> Arrangement:
     block_start = np.searchsorted(block[order], np.arange(n_blocks + 1))
     chunk_start, block_chunks = _cut_chunks(block_start)
     groups = [_group_chunk(codes[a:b]) for a, b in itertools.pairwise(chunk_start)]
-    return Arrangement(order, codes, combination, combinations, chunk_start, block_chunks, groups)
+    chunk_tiles = np.cumsum([0, *(own[0].level.size for own in groups)])
+    starts = [own[0].start[:-1] + a for own, a in zip(groups, chunk_start[:-1], strict=True)]
+    tile_level = np.concatenate([own[0].level for own in groups])
+    return Arrangement(
+        order,
+        codes,
+        combination,
+        combinations,
+        chunk_start,
+        block_chunks,
+        groups,
+        tile_start=np.append(np.concatenate(starts), len(order)).astype(np.int64),
+        chunk_tiles=chunk_tiles,
+        block_levels=[
+            _runs(tile_level[a:b]) for a, b in itertools.pairwise(chunk_tiles[block_chunks])
+        ],
+    )
+
+
+def _runs(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct values of a sorted array, and where each begins."""
+    start = np.flatnonzero(np.diff(level, prepend=-1))
+    return level[start], start
 
 
 def _combine(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +150,10 @@ def _group_chunk(codes: np.ndarray) -> list[Groups]:
     """Group the cells of a chunk by the level of each covariate, in tiles of at most TILE."""
     groups = []
     for c in range(codes.shape[1]):
-        members = np.argsort(codes[:, c], kind="stable").astype(np.int32)
+        if c == 0:  # sorted already
+            members = np.arange(len(codes), dtype=np.int32)
+        else:
+            members = np.argsort(codes[:, c], kind="stable").astype(np.int32)
         sorted_codes = codes[members, c]
         runs = np.flatnonzero(np.diff(sorted_codes, prepend=-1, append=-1))
         lengths = np.diff(runs)

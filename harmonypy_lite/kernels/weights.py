@@ -83,6 +83,25 @@ def sum_levels(A, shift, codes, tilt, sigma, start, scale, first, rest, energy):
 
 
 @kernel
+def fold_tiles(first, start, log_tilt, sigma, scale, weight):
+    """weight_mk = sum_{tiles t of m} first_tk; returns sum_mk sigma_k O_mk log_tilt_mk.
+
+    IN first (T,K) int64, start (M) first tile of each level, log_tilt (M,K), sigma (K), scale.
+    OUT weight (M,K) int64, of which O is the value.
+    """
+    total = 0.0
+    for m in range(start.size):
+        stop = start[m + 1] if m + 1 < start.size else first.shape[0]
+        weight[m] = first[start[m]]
+        for t in range(start[m] + 1, stop):
+            for k in range(first.shape[1]):
+                weight[m, k] += first[t, k]
+        for k in range(first.shape[1]):
+            total += sigma[k] * log_tilt[m, k] * (weight[m, k] / scale)
+    return total
+
+
+@kernel
 def sum_combinations(A, codes, tilt, sigma, combination, scale, G):
     """G_qk += sum over cells of combination q of R_ik.
 

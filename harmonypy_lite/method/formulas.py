@@ -34,22 +34,22 @@ def discounted_theta(
 
 def penalty_harmony1(O: np.ndarray, E: np.ndarray, theta: np.ndarray) -> np.ndarray:
     """P_kb = theta_b log((E + 1) / (O + 1)) (2019, eq. 6)."""
-    return theta * (np.log1p(E) - np.log1p(O))
+    return theta * np.log((E + 1) / (O + 1))
 
 
 def penalty_harmony2(O: np.ndarray, E: np.ndarray, theta: np.ndarray) -> np.ndarray:
     """P_kb = theta_b log((2E + 1) / (O + E + 1)) (2026): bounded where a level is absent."""
-    return theta * (np.log1p(2 * E) - np.log1p(O + E))
+    return theta * np.log((2 * E + 1) / (O + E + 1))
 
 
 def diversity_harmony1(O: np.ndarray, E: np.ndarray) -> np.ndarray:
     """O_kb log((O + 1) / (E + 1)): what the objective pays for an uneven level (2019, eq. 4)."""
-    return O * (np.log1p(O) - np.log1p(E))
+    return O * np.log((O + 1) / (E + 1))
 
 
 def diversity_harmony2(O: np.ndarray, E: np.ndarray) -> np.ndarray:
     """O_kb log((O + E + 1) / (2E + 1)): what the objective pays for an uneven level (2026)."""
-    return O * (np.log1p(O + E) - np.log1p(2 * E))
+    return O * np.log((O + E + 1) / (2 * E + 1))
 
 
 def steepness_harmony1(

@@ -58,7 +58,7 @@ class Assigned(NamedTuple):
     """What an assignment leaves behind, for one block of cells."""
 
     block: int
-    levels: np.ndarray  # (m,) levels that have cells in the block
+    levels: np.ndarray  # (m,) levels that have cells in the block, ascending
     weight: np.ndarray  # (m, K) int64 fixed point: sum of R over the cells of each level
     energy: float  # sum_ik R_ik (2 (1 - u_i.Y_k) + sigma_k log R_ik)
     direction: np.ndarray | None  # (K, d) int64 fixed point: sum of R_ik u_i, where asked for

@@ -33,7 +33,8 @@ def start_centroids(sample: np.ndarray, n_clusters: int, rng: np.random.Generato
     Rows of length zero have no direction and are left out.
     """
     largest = np.abs(sample).max(initial=0.0)
-    U = unit_rows(sample / (largest or 1.0)).astype(np.float32)
+    # Rounded before anything else: the same numbers in another type or order give the same bytes.
+    U = unit_rows(np.ascontiguousarray(sample / (largest or 1.0), np.float32))
     U = U[U.any(axis=1)]
     if len(U) == 0:
         return np.eye(1, sample.shape[1]).repeat(n_clusters, axis=0)

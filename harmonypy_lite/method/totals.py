@@ -52,11 +52,17 @@ class Composition:
     def take_out(self, block: int) -> None:
         """Take the cells of `block` out of O."""
         gone = self._blocks.pop(block)
-        self._sums[gone.levels] -= gone.weight
+        if len(gone.levels) == len(self._sums):
+            self._sums -= gone.weight
+        else:
+            self._sums[gone.levels] -= gone.weight
 
     def put_back(self, assigned: Assigned) -> None:
         """Put a block back with its new assignment."""
-        self._sums[assigned.levels] += assigned.weight
+        if len(assigned.levels) == len(self._sums):  # all levels: they ascend
+            self._sums += assigned.weight
+        else:
+            self._sums[assigned.levels] += assigned.weight
         self._blocks[assigned.block] = assigned
         self._direction = None
 

@@ -1,0 +1,234 @@
+"""What a thread does with one chunk of cells, wherever the cells are held.
+
+R is a function of the cells and of what was in force when their block was last assigned
+(`InForce`); it is formed a tile at a time inside the kernels. Backends decide which chunks to work
+on and where the results go.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from harmonypy_lite.kernels import affinity as affinity_kernels
+from harmonypy_lite.kernels import weights as kernels
+from harmonypy_lite.kernels.product import TILE, padded
+from harmonypy_lite.kernels.rows import unit_rows
+from harmonypy_lite.method.totals import FixedPoint
+
+#: Distance of the clusters that only fill up a vector.
+_FAR = 1e30
+
+
+class InForce(NamedTuple):
+    """What the assignment of a block was made from: with the cells, it gives R again."""
+
+    Yt: np.ndarray  # (d, padded K) centroids
+    log_tilt: np.ndarray  # (B, K) P_kb - max_k P_kb
+    tilt: np.ndarray  # (B, K) its exponential
+
+
+class Affinities(NamedTuple):
+    """How near cells are to clusters, and what is still to be multiplied on to give R."""
+
+    A: np.ndarray  # (n, K)
+    shift: np.ndarray  # (n,) log of what was divided off
+    tilt: np.ndarray  # (B, K)
+
+
+class Sums(NamedTuple):
+    """Sums of an assignment, in int64 fixed point except for the energy."""
+
+    first: np.ndarray  # (T, K) R over each tile, that is, over levels of the first covariate
+    rest: np.ndarray  # (B, K) R over levels of the further covariates; (0, K) if there are none
+    energy: np.ndarray  # (T,) float64, without the part that the tilt's scale adds
+    direction: np.ndarray  # (1, d, K) R_ik u_i
+
+
+class Scratch(threading.local):
+    """Arrays that a thread uses again and again."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Return a float32 array of `shape` with anything in it."""
+        size = math.prod(shape)
+        if name not in self._arrays or self._arrays[name].size < size:
+            self._arrays[name] = np.empty(size, np.float32)
+        return self._arrays[name][:size].reshape(shape)
+
+
+class ChunkWork:
+    """The passes, on one chunk.
+
+    Parameters
+    ----------
+    sigma
+        (K,) widths of the clusters.
+    n_levels, n_cells
+        B, and N of the whole data.
+    steep
+        Whether penalties may leave the range of single precision once exponentiated.
+    """
+
+    def __init__(self, sigma: np.ndarray, n_levels: int, n_cells: int, *, steep: bool) -> None:
+        self.fixed = FixedPoint(n_cells)
+        self.sigma = sigma.astype(np.float32)
+        self.steep = steep
+        self.scratch = Scratch()
+        self._slope = pad_rows(2.0 / sigma)
+        self._offset = np.where(self._slope > 0, self._slope, _FAR).astype(np.float32)
+        self._neutral = np.ones((n_levels, sigma.size), np.float32)
+
+    def in_force(self, Y: np.ndarray, P: np.ndarray | None = None) -> InForce:
+        """Return what assigns cells to the centroids Y with the log-penalties P (K, B), or none."""
+        if P is None:
+            return InForce(pad_rows(Y.T), np.zeros_like(self._neutral), self._neutral)
+        log_tilt = (P - P.max(axis=0)).T.astype(np.float32)
+        return InForce(pad_rows(Y.T), log_tilt, np.exp(log_tilt))
+
+    def affinities(
+        self,
+        z_hat: np.ndarray,
+        codes: np.ndarray,
+        in_force: InForce,
+        A: np.ndarray | None = None,
+        shift: np.ndarray | None = None,
+    ) -> Affinities:
+        """Return the affinities of the cells z_hat, in `A` and `shift` where these are given."""
+        if A is None or shift is None:
+            A = self.scratch.array("A", (len(z_hat), self.sigma.size))
+            shift = self.scratch.array("shift", (len(z_hat),))
+        if not self.steep:
+            affinity_kernels.affinity(z_hat, in_force.Yt, self._slope, self._offset, A, shift)
+            return Affinities(A, shift, in_force.tilt)
+        affinity_kernels.tempered(
+            z_hat, in_force.Yt, self._slope, self._offset, codes, in_force.log_tilt, A, shift
+        )
+        return Affinities(A, shift, self._neutral)
+
+    def new_sums(self, n_tiles: int, n_dims: int, n_covariates: int) -> Sums:
+        """Return sums to be filled by `sum_levels` and `add_direction`."""
+        K = self.sigma.size
+        further = len(self._neutral) if n_covariates > 1 else 0
+        return Sums(
+            np.empty((n_tiles, K), np.int64),
+            np.zeros((further, K), np.int64),
+            np.empty(n_tiles),
+            np.zeros((1, n_dims, K), np.int64),
+        )
+
+    def sum_levels(
+        self,
+        affinities: Affinities,
+        codes: np.ndarray,
+        tile_start: np.ndarray,
+        sums: Sums,
+        tiles: slice,
+    ) -> None:
+        """Sum R over levels, tile by tile, into ``sums`` at `tiles`."""
+        kernels.sum_levels(
+            affinities.A,
+            affinities.shift,
+            codes,
+            affinities.tilt,
+            self.sigma,
+            tile_start,
+            self.fixed.scale,
+            sums.first[tiles],
+            sums.rest,
+            sums.energy[tiles],
+        )
+
+    def fold(
+        self, first: np.ndarray, levels: np.ndarray, start: np.ndarray, in_force: InForce
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Fold sums per tile into sums per level.
+
+        Returns the levels, their sums (M, K), and what the scale of the tilt adds to the energy.
+        """
+        weight = np.empty((len(levels), self.sigma.size), np.int64)
+        log_tilt = in_force.log_tilt[levels]
+        added = kernels.fold_tiles(first, start, log_tilt, self.sigma, self.fixed.scale, weight)
+        return levels, weight, added
+
+    def fold_rest(
+        self, rest: np.ndarray, in_force: InForce
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """As `fold`, for the levels of further covariates, which are summed already."""
+        levels = np.flatnonzero(rest.any(axis=1))
+        return self.fold(rest[levels], levels, np.arange(levels.size), in_force)
+
+    def add_direction(
+        self, affinities: Affinities, codes: np.ndarray, z_hat: np.ndarray, out: np.ndarray
+    ) -> None:
+        """Add R'u of the cells z_hat to `out` (1, d, K)."""
+        U = self.scratch.array("U", z_hat.shape)
+        unit_rows(z_hat, U)
+        start = np.append(np.arange(0, len(U), TILE), len(U))
+        everyone = kernels.Groups(
+            np.arange(len(U), dtype=np.int32), start, np.zeros(start.size - 1, np.int32)
+        )
+        A, _, tilt = affinities
+        kernels.sum_moments(A, codes, tilt, self.sigma, everyone, U, self.fixed.scale, out)
+
+    def add_moments(
+        self,
+        affinities: Affinities,
+        codes: np.ndarray,
+        groups: Sequence[kernels.Groups],
+        z: np.ndarray,
+        out: np.ndarray,
+    ) -> None:
+        """Add R'z per level to `out` (B, d, K)."""
+        # Sums over one covariate's levels must match another's to more than single precision.
+        z = z.astype(np.float64 if len(groups) > 1 else np.float32, copy=False)
+        A, _, tilt = affinities
+        for each in groups:
+            kernels.sum_moments(A, codes, tilt, self.sigma, each, z, self.fixed.scale, out)
+
+    def add_combinations(
+        self,
+        affinities: Affinities,
+        codes: np.ndarray,
+        combination: np.ndarray,
+        out: np.ndarray,
+    ) -> None:
+        """Add R per combination of levels to `out` (Q, K)."""
+        A, _, tilt = affinities
+        kernels.sum_combinations(A, codes, tilt, self.sigma, combination, self.fixed.scale, out)
+
+    def corrected(
+        self,
+        affinities: Affinities,
+        codes: np.ndarray,
+        groups: Sequence[kernels.Groups],
+        z: np.ndarray,
+        W: np.ndarray,
+    ) -> np.ndarray:
+        """Return z_hat, in scratch memory, for effects W (B, K, padded d)."""
+        z_hat = self.scratch.array("z_hat", z.shape)
+        z_hat[:] = z
+        A, _, tilt = affinities
+        for each in groups:
+            kernels.subtract_effects(A, codes, tilt, self.sigma, each, z, W, z_hat)
+        return z_hat
+
+    def assignments(self, affinities: Affinities, codes: np.ndarray) -> np.ndarray:
+        """Return R (n, K), in scratch memory."""
+        A, _, tilt = affinities
+        R = self.scratch.array("R", A.shape)
+        kernels.assignments(A, codes, tilt, self.sigma, R)
+        return R
+
+
+def pad_rows(X: np.ndarray) -> np.ndarray:
+    """Return X in single precision, its rows filled up with zeros as products want them."""
+    out = np.zeros((*X.shape[:-1], padded(X.shape[-1])), np.float32)
+    out[..., : X.shape[-1]] = X
+    return out
