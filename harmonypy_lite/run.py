@@ -225,8 +225,7 @@ def _integrate(
     block_seed = int(rng.integers(2**63))
     sample = start.sample_cells(len(Z), setting.n_clusters, rng)
     with Workers(setting.params.n_jobs) as workers:
-        seen = Z[sample].astype(np.float32, copy=False)  # all that the cells keep of their digits
-        Y = start.start_centroids(seen, setting.n_clusters, rng)
+        Y = start.start_centroids(Z[sample], setting.n_clusters, rng)
         place = np.arange(len(Z))
         cells = _hold(
             Z, design, setting, place, block_seed, workers, keep=setting.params.memory == "fast"

@@ -10,6 +10,7 @@ from dataclasses import fields
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -74,7 +75,9 @@ def test_harmony__every_parameter_reaches_the_run():
         "early_stop": False,
         "rng": 9,
         "n_jobs": 1,
+        "memory": "lean",
     }
+    assert set(given) == {p.name for p in fields(HarmonyParams)}
     harmony = Harmony(**given).fit(*cells())
     assert harmony.summary_["parameters"] == given
     assert harmony.n_iter_ == 3
@@ -271,6 +274,8 @@ def test_harmony__the_same_cells_in_another_order_are_refused():
     [
         (lambda Z: np.where(np.arange(6) == 2, np.nan, Z), "NaN or infinite values in 400 of 400"),
         (lambda Z: Z[:, 0], "Expected 2D array"),
+        (scipy.sparse.csr_matrix, "sparse"),
+        (lambda Z: np.ma.masked_greater(Z, 6), "masked"),
         (lambda Z: Z.astype(complex), "Complex data"),
         (lambda Z: Z.astype(str).astype(object) + "x", "could not convert"),
     ],

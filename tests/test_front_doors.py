@@ -123,6 +123,13 @@ def test_front_doors__the_form_of_the_embedding_changes_nothing(door, form, tmp_
     np.testing.assert_array_equal(np.asarray(given), np.asarray(kept))
 
 
+def test_front_doors__lean_memory_changes_nothing():
+    Z, obs = cells()
+    harmony = Harmony(memory="lean")
+    assert same(harmony.fit_transform(Z, obs[KEYS]))
+    assert same(harmony.transform(Z))
+
+
 @pytest.mark.parametrize("door", DOORS)
 def test_front_doors__the_result_is_the_callers_own(door):
     Z, obs = cells()
