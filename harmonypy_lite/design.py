@@ -46,7 +46,7 @@ class Design:
     dropped_levels
         The names of their levels.
     given
-        Names of all covariates, those left out too, in the order of the user.
+        Names of all covariates, also of those left out, in the order in which they were given.
     """
 
     codes: np.ndarray
@@ -85,27 +85,32 @@ class Design:
 
     def per_level(self, name: str, value: PerLevel) -> np.ndarray:
         """Spread a number, one per covariate, one per level, or a mapping over all (B,) levels."""
+        sizes = np.diff(self.offsets)
         if isinstance(value, Mapping):
             return self._from_mapping(name, value)
-        numbers = np.asarray(value, dtype=np.float64).ravel()
+        numbers = self._without_dropped(np.asarray(value, dtype=np.float64).ravel())
         if numbers.size == 1:
             return np.full(self.n_levels, numbers[0])
-        size = self._levels_given()
-        if numbers.size == len(size):
-            numbers = np.repeat(numbers, list(size.values()))
-        if numbers.size != sum(size.values()):
-            raise InvalidInput(
-                f"{name} has {numbers.size} values, but there are {len(size)} covariate(s) "
-                f"({', '.join(size)}) with {sum(size.values())} levels in all: give 1, "
-                f"{len(size)} or {sum(size.values())} values."
-            )
-        in_use = np.repeat([c not in self.dropped for c in size], list(size.values()))
-        return numbers[in_use]
+        if numbers.size == len(sizes):
+            return np.repeat(numbers, sizes)
+        if numbers.size == self.n_levels:
+            return numbers
+        raise InvalidInput(
+            f"{name} has {numbers.size} values, but there are {len(sizes)} covariate(s) "
+            f"({', '.join(self.covariates)}) with {self.n_levels} levels in all: give 1, "
+            f"{len(sizes)} or {self.n_levels} values."
+        )
 
-    def _levels_given(self) -> dict[str, int]:
-        """Return how many levels each covariate has, those left out too, as the user gave them."""
-        levels = {**self.dropped_levels, **dict(zip(self.covariates, self.levels, strict=True))}
-        return {name: len(levels[name]) for name in self.given or self.covariates}
+    def _without_dropped(self, numbers: np.ndarray) -> np.ndarray:
+        """Leave out the numbers of covariates that were left out, where each was given one."""
+        kept = [name in self.covariates for name in self.given]
+        names = dict(zip(self.covariates, self.levels, strict=True)) | dict(self.dropped_levels)
+        sizes = [len(names[name]) for name in self.given]
+        if self.dropped and numbers.size == len(kept):
+            return numbers[kept]
+        if self.dropped and numbers.size == sum(sizes):
+            return numbers[np.repeat(kept, sizes)]
+        return numbers
 
     def _from_mapping(self, name: str, value: Mapping[str, Any]) -> np.ndarray:
         known = {*self.covariates, *self.dropped}
@@ -179,7 +184,7 @@ def design_from_columns(frame: pd.DataFrame, *, missing: str = "refuse") -> Desi
         _assemble(len(frame), kept),
         dropped=dropped,
         dropped_levels=dropped_levels,
-        given=tuple(str(name) for name in frame.columns),
+        given=tuple(map(str, frame.columns)),
     )
     _warn_of_small_levels(design)
     return design
@@ -215,8 +220,13 @@ def design_like(frame: pd.DataFrame, known: Design, *, missing: str = "refuse") 
         for name, names in {**levels, **known.dropped_levels}.items()
     }
     kept = {name: (codes[name], names) for name, names in levels.items()}
-    found = _assemble(len(frame), kept)
-    return replace(known, codes=found.codes, level_size=found.level_size)
+    design = _assemble(len(frame), kept)
+    return replace(
+        design,
+        dropped=known.dropped,
+        dropped_levels=known.dropped_levels,
+        given=known.given,
+    )
 
 
 def _codes_among(name: str, column: pd.Series, levels: tuple[str, ...], missing: str) -> np.ndarray:

@@ -10,6 +10,10 @@ class InvalidInput(ValueError):
     """
 
 
+class NotApplicable(InvalidInput):
+    """The data hold nothing that this metric could measure; the message says what is missing."""
+
+
 class NumericalError(ArithmeticError):
     """An invariant of the computation broke; names the step, the invariant and the sizes."""
 

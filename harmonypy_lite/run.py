@@ -130,6 +130,7 @@ def integrate_embedding(
         summary = _summary(Z, design, params, None, time.perf_counter() - began)
         return Integration(Z.astype(np.float32), summary, design, None)
     setting = setting_for(params, design)
+    _warn_of_zero_rows(Z)
     replay = Replay(setting, [], 0) if record else None
     corrected, outcome = _integrate(Z, design, setting, replay, progress)
     summary = _summary(Z, design, setting.params, outcome, time.perf_counter() - began)
@@ -147,6 +148,10 @@ def as_embedding(embedding: Any) -> np.ndarray:
     if hasattr(embedding, "toarray"):
         raise InvalidInput(
             "The embedding is a sparse matrix: give a dense one, such as the result of a PCA."
+        )
+    if np.ma.is_masked(embedding):
+        raise InvalidInput(
+            "The embedding is an array with masked entries: fill them in, or remove those cells."
         )
     Z = np.asarray(embedding)
     if Z.ndim != 2 or 0 in Z.shape:
@@ -351,6 +356,16 @@ def _versions() -> dict[str, str]:
         "numba": numba.__version__,
         "python": platform.python_version(),
     }
+
+
+def _warn_of_zero_rows(Z: np.ndarray) -> None:
+    zero = np.flatnonzero(~Z.any(axis=1))
+    if zero.size:
+        _warn(
+            f"{zero.size} of {len(Z)} rows of the embedding are all zero (first: "
+            f"{', '.join(map(str, zero[:5]))}): they have no direction and stay as they are.",
+            HarmonyWarning,
+        )
 
 
 def _warn(text: str, category: type[Warning]) -> None:

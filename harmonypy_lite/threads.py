@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
 
 from harmonypy_lite.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -62,12 +66,9 @@ class Workers:
     """
 
     def __init__(self, n_jobs: int | None = None) -> None:
-        import scipy.linalg  # noqa: F401  kernels call SciPy's BLAS: load it, so that it is held
-        from threadpoolctl import threadpool_limits
-
         self.count = worker_count(n_jobs)
         self._pool = ThreadPoolExecutor(self.count) if self.count > 1 else None
-        self._limits = threadpool_limits(limits=1, user_api="blas")
+        self._limits = _blas().limit(limits=1, user_api="blas")
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """Return ``[function(item) for item in items]``, in order; the first error is raised."""
@@ -104,3 +105,12 @@ def map_threads(
     """
     with Workers(n_jobs) as workers:
         return workers.map(function, items)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Return the handle on NumPy's and SciPy's BLAS; looking for them takes 10 ms, so once."""
+    import scipy.linalg  # noqa: F401  SciPy's own BLAS is found only once it is loaded
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

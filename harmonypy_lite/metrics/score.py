@@ -1,0 +1,321 @@
+"""One table of scores for the embeddings of an AnnData, or of an .h5ad file.
+
+The only file of this package that knows AnnData: it reads columns and embeddings, checks them
+before any work, and lays out what `suite` and `totals` return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.metrics.inputs import Categories, as_categories, as_embedding
+from harmonypy_lite.metrics.lisi import Variant, neighbors_needed
+from harmonypy_lite.metrics.neighbors import Method, method_for
+from harmonypy_lite.metrics.suite import (
+    METRICS,
+    ON_REQUEST,
+    STRUCTURE,
+    Cells,
+    Question,
+    Settings,
+    measure,
+)
+from harmonypy_lite.metrics.totals import totals
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+COLUMNS = (
+    "embedding",
+    "batch_key",
+    "metric",
+    "kind",
+    "raw",
+    "calibrated",
+    "standard_error",
+    "n_cells",
+    "reason",
+)
+
+
+def score(
+    adata: AnnData,
+    batch_key: str | Sequence[str],
+    label_key: str | None = None,
+    embeddings: Sequence[str] = ("X_pca", "X_pca_harmony"),
+    pre: str = "X_pca",
+    *,
+    metrics: Sequence[str] | Literal["default", "all"] = "default",
+    perplexity: int = 30,
+    variant: Variant = "scib",
+    clustering: Literal["kmeans", "leiden"] = "kmeans",
+    search: Method = "auto",
+    seed: int = 0,
+    n_jobs: int | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Score embeddings for the mixing of batches and the biology that is left.
+
+    Parameters
+    ----------
+    adata
+        Annotated cells; nothing in it is changed.
+    batch_key
+        Column of ``adata.obs``, or several: each is scored by itself.
+    label_key
+        Column of cell types. Cells without a label are left out of the metrics that need labels,
+        and counted in the table. Without labels those metrics are listed as missing.
+    embeddings
+        Keys of ``adata.obsm``.
+    pre
+        The embedding before integration, for PCR comparison and structure preservation.
+    metrics
+        "default"; "all", with kBET and batch silhouette; or names from `suite.METRICS`.
+    perplexity, variant
+        Of LISI; see `lisi`.
+    clustering
+        Of NMI and ARI; see `nmi_ari`.
+    search
+        Of the neighbours; see `find_neighbors`.
+    seed
+        Of everything that is drawn: shuffles, samples, k-means.
+    n_jobs
+        Threads; the scores do not depend on them.
+    progress
+        Show a bar.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per embedding, batch column and metric: ``embedding, batch_key, metric, kind``
+        (batch, biology, total), ``raw, calibrated, standard_error`` (of the calibrated value),
+        ``n_cells`` and ``reason``, which says why a value is missing or how it was handled.
+        Totals are rows too. ``attrs`` holds the settings, with the search that was used.
+
+    Raises
+    ------
+    InvalidInput
+        Keys that do not exist, missing batches, embeddings that are not finite.
+
+    Examples
+    --------
+    >>> import anndata, numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> adata = anndata.AnnData(obsm={"X_pca": cells}, shape=(200, 0))
+    >>> adata.obs["donor"] = ["a", "b"] * 100
+    >>> table = score(adata, "donor", embeddings=["X_pca"], metrics=["ilisi"])
+    >>> table.metric.tolist()
+    ['ilisi', 'scib', 'robust']
+    """
+    import pandas as pd
+    from tqdm import tqdm
+
+    neighbors_needed(perplexity, variant)
+    search = method_for(adata.n_obs, search)
+    settings = Settings(perplexity, variant, clustering, search, seed, n_jobs)
+    columns = _read_columns(adata, batch_key, label_key)
+    names = _metric_names(metrics, with_labels=columns.labels is not None)
+    points = {key: _read_embedding(adata, key) for key in dict.fromkeys((pre, *embeddings))}
+    wanted = list(dict.fromkeys(embeddings))
+    rows: list[tuple[Any, ...]] = []
+    with tqdm(
+        total=len(wanted) * len(columns.batches) * len(names), disable=not progress, unit="metric"
+    ) as bar:
+        for key in wanted:
+            for batch, question in _questions(points[key], points[pre], columns, settings):
+                results = []
+                for name in names:
+                    bar.set_description(f"{key}: {name}")
+                    results.append(measure(question, name))
+                    bar.update()
+                rows += _rows(key, batch, question, results)
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table.attrs = {"pre": pre, "label_key": label_key, **settings._asdict()}
+    return table
+
+
+def score_file(
+    path: str | Path,
+    batch_key: str | Sequence[str],
+    label_key: str | None = None,
+    embeddings: Sequence[str] = ("X_pca", "X_pca_harmony"),
+    pre: str = "X_pca",
+    *,
+    output: str | Path | None = None,
+    plot: str | Path | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Score embeddings of an .h5ad file, of which only the named columns are read.
+
+    Parameters
+    ----------
+    path
+        The file; it is not changed.
+    batch_key, label_key, embeddings, pre
+        See `score`.
+    output
+        Write the table to this file: .csv, or .json with one record per row.
+    plot
+        Draw `pl.scores` to this file; with several batch columns, one file each, its name before
+        the ending.
+    **options
+        See `score`.
+
+    Raises
+    ------
+    InvalidInput
+        As `score`, a file that does not exist, or an `output` of another kind; before any work.
+    """
+    if output is not None and Path(output).suffix not in (".csv", ".json"):
+        raise InvalidInput(f"output must end in .csv or .json; got {str(output)!r}.")
+    batch_keys = [batch_key] if isinstance(batch_key, str) else list(batch_key)
+    wanted = [*batch_keys, *([label_key] if label_key else [])]
+    adata = _read_parts(Path(path), wanted, [pre, *embeddings])
+    table = score(adata, batch_key, label_key, embeddings, pre, **options)
+    if output is not None:
+        _write(table, Path(output))
+    if plot is not None:
+        _draw(table, Path(plot))
+    return table
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    if path.suffix == ".json":
+        table.to_json(path, orient="records", indent=1)
+    else:
+        table.to_csv(path, index=False)
+
+
+def _draw(table: pd.DataFrame, path: Path) -> None:
+    from harmonypy_lite.pl import scores
+
+    keys = list(dict.fromkeys(table["batch_key"]))
+    for key in keys:
+        name = path if len(keys) == 1 else path.with_stem(f"{path.stem}_{key}")
+        scores(table, batch_key=key).savefig(name, dpi=200)
+
+
+class _Columns(NamedTuple):
+    batches: dict[str, Categories]
+    labels: Categories | None  # of the labelled cells only
+    labelled: NDArray[np.bool_]  # (N,)
+
+
+def _read_columns(
+    adata: AnnData, batch_key: str | Sequence[str], label_key: str | None
+) -> _Columns:
+    import pandas as pd
+
+    keys = [batch_key] if isinstance(batch_key, str) else list(dict.fromkeys(batch_key))
+    if not keys:
+        raise InvalidInput("batch_key is empty; name at least one column of obs.")
+    for key in [*keys, *([label_key] if label_key else [])]:
+        if key not in adata.obs:
+            raise InvalidInput(f"obs has no column {key!r}; it has {_list(adata.obs.columns)}.")
+    batches = {key: as_categories(adata.obs[key], adata.n_obs, f"obs[{key!r}]") for key in keys}
+    for key, column in batches.items():
+        if column.n > max(2, adata.n_obs // 2):
+            raise InvalidInput(
+                f"obs[{key!r}] has {column.n} levels for {adata.n_obs} cells; a batch column "
+                "has few levels. Was a column of barcodes meant to be the index?"
+            )
+    if label_key is None:
+        return _Columns(batches, None, np.zeros(adata.n_obs, np.bool_))
+    labelled = pd.notna(adata.obs[label_key]).to_numpy()
+    if not labelled.any():
+        raise InvalidInput(f"obs[{label_key!r}] is missing for every cell; leave label_key out.")
+    known = adata.obs[label_key][labelled]
+    labels = as_categories(known, int(labelled.sum()), f"obs[{label_key!r}]")
+    return _Columns(batches, labels, labelled)
+
+
+def _read_embedding(adata: AnnData, key: str) -> NDArray[np.floating]:
+    if key not in adata.obsm:
+        raise InvalidInput(f"obsm has no {key!r}; it has {_list(adata.obsm.keys())}.")
+    value = adata.obsm[key]
+    return as_embedding(value.toarray() if hasattr(value, "toarray") else value, f"obsm[{key!r}]")
+
+
+def _metric_names(
+    metrics: Sequence[str] | Literal["default", "all"], *, with_labels: bool
+) -> list[str]:
+    if metrics == "all":
+        return list(METRICS)
+    if metrics == "default":
+        left_out = ON_REQUEST + (STRUCTURE if with_labels else ())
+        return [name for name in METRICS if name not in left_out]
+    names = [metrics] if isinstance(metrics, str) else list(dict.fromkeys(metrics))
+    unknown = [name for name in names if name not in METRICS]
+    if unknown or not names:
+        raise InvalidInput(f"metrics has no {_list(unknown)}; it has {_list(METRICS)}.")
+    return names
+
+
+def _questions(
+    points: NDArray[np.floating], pre: NDArray[np.floating], columns: _Columns, settings: Settings
+) -> Iterator[tuple[str, Question]]:
+    """Yield one question per batch column; neighbours and silhouettes are shared among them."""
+    every = bool(columns.labelled.all())
+    cells = Cells(points, settings, columns.labels if every else None)
+    labelled = None
+    if columns.labels is not None:
+        labelled = cells if every else Cells(points[columns.labelled], settings, columns.labels)
+    for key, batches in columns.batches.items():
+        known = batches.only(columns.labelled) if labelled is not None else None
+        yield key, Question(cells, batches, labelled, known, pre)
+
+
+def _rows(key: str, batch: str, question: Question, results: list[Any]) -> list[tuple[Any, ...]]:
+    nothing = (np.nan, np.nan, np.nan)
+    n_cells = len(question.cells.points)
+    n_labelled = len(question.labelled.points) if question.labelled is not None else 0
+    rows = []
+    for result in results:
+        used = n_labelled if METRICS[result.metric].needs_labels else n_cells
+        values = result.score or nothing
+        rows.append((key, batch, result.metric, result.kind, *values, used, result.reason))
+    for found in totals(results):
+        raw, calibrated = (np.nan, found.value) if found.name == "robust" else (found.value, np.nan)
+        rows.append(
+            (key, batch, found.name, "total", raw, calibrated, np.nan, n_cells, found.reason)
+        )
+    return rows
+
+
+def _read_parts(path: Path, columns: list[str], embeddings: list[str]) -> AnnData:
+    """Read columns of obs and embeddings of obsm from an .h5ad file, and nothing else."""
+    import h5py
+    import pandas as pd
+    from anndata import AnnData
+    from anndata.io import read_elem
+
+    if not path.is_file():
+        raise InvalidInput(f"there is no file {path}.")
+    with h5py.File(path, "r") as file:
+        obs = file["obs"]
+        if "__categories" in obs or not isinstance(obs, h5py.Group):  # encodings before 0.8
+            table = read_elem(obs)
+        else:
+            size = obs[obs.attrs["_index"]].shape[0]
+            held = {key: read_elem(obs[key]) for key in columns if key in obs}
+            table = pd.DataFrame(held, index=pd.RangeIndex(size).astype(str))
+            missing = [key for key in columns if key not in obs]
+            if missing:
+                raise InvalidInput(f"obs has no column {missing[0]!r}; it has {_list(obs.keys())}.")
+        arrays = {}
+        for key in dict.fromkeys(embeddings):
+            if "obsm" not in file or key not in file["obsm"]:
+                raise InvalidInput(f"obsm has no {key!r}; it has {_list(file.get('obsm', ()))}.")
+            arrays[key] = np.asarray(read_elem(file["obsm"][key]))
+    return AnnData(obs=table, obsm=arrays)
+
+
+def _list(names: Any) -> str:
+    return ", ".join(repr(str(name)) for name in names) or "nothing"

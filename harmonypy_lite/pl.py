@@ -1,0 +1,234 @@
+"""Figures. Matplotlib is imported inside the functions; its absence says which extra to install."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from harmonypy_lite.errors import InvalidInput, MissingExtra
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_TITLES = {
+    "ilisi": "iLISI",
+    "cilisi": "CiLISI",
+    "bras": "BRAS",
+    "pcr_comparison": "PCR\ncomparison",
+    "graph_connectivity": "Graph con-\nnectivity",
+    "kbet": "kBET",
+    "kbet_per_label": "kBET\nper label",
+    "silhouette_batch": "Silhouette\nbatch",
+    "clisi": "cLISI",
+    "nmi": "NMI",
+    "ari": "ARI",
+    "silhouette_label": "Silhouette\nlabel",
+    "isolated_labels": "Isolated\nlabels",
+    "structure_overlap": "Neighbours\nkept",
+    "structure_concordance": "Clusters\nkept",
+    "scib": "scIB",
+    "robust": "Robust",
+}
+_GROUPS = {
+    "batch": ("Batch mixing", "#e3eef6", "#1f5f8b"),
+    "biology": ("Biology kept", "#e9f3e3", "#39732f"),
+    "total": ("Totals", "#f3ecf7", "#6a4c93"),
+}
+_CELL, _ROW, _GAP, _HEAD = 0.82, 0.52, 0.28, 1.05  # inches
+_BAR = 1.25
+_GREY = "#8a8a8a"
+
+
+def scores(
+    table: pd.DataFrame,
+    *,
+    batch_key: str | None = None,
+    values: Literal["raw", "calibrated"] = "raw",
+    title: str | None = None,
+) -> Figure:
+    """Draw the table of `metrics.score`: a circle per metric, a bar per total.
+
+    Rows are embeddings, the best total first. Darker is better; every value is written. Metrics
+    that no embedding has are named below the table.
+
+    Parameters
+    ----------
+    table
+        What `metrics.score` returned, or the same columns read back from a file.
+    batch_key
+        Which batch column to draw; needed when the table has several.
+    values
+        Circles show the "raw" or the "calibrated" values. Totals are as defined: scIB of raw,
+        robust of calibrated values.
+    title
+        Text above the table.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Save it with ``figure.savefig("scores.png", dpi=200)``.
+
+    Raises
+    ------
+    InvalidInput
+        An empty table, or several batch columns and no `batch_key`.
+    MissingExtra
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> row = {"embedding": "X_pca", "batch_key": "donor", "metric": "ilisi", "kind": "batch"}
+    >>> figure = scores(pd.DataFrame([{**row, "raw": 0.4, "calibrated": 0.5}]))
+    >>> len(figure.axes)
+    1
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtra(
+            "Figures need matplotlib: pip install 'harmonypy-lite[plot]'."
+        ) from error
+
+    wide, kinds = _wide(table, batch_key, values)
+    shown = [name for name in wide.columns if wide[name].notna().any()]
+    missing = [name for name in wide.columns if name not in shown]
+    groups = {kind: [name for name in shown if kinds[name] == kind] for kind in _GROUPS}
+    edges = _columns(groups, 0.35 + 0.088 * max(len(str(name)) for name in wide.index))
+    above = _HEAD + (0.35 if title else 0.0)
+    below = 0.42 if missing else 0.12
+    width = max(right for _, right in edges.values()) + 0.15
+    height = above + _ROW * len(wide) + below
+    figure = Figure(figsize=(width, height), facecolor="white")
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.set(xlim=(0, width), ylim=(0, height))
+    ax.set_axis_off()
+    _draw_heads(ax, groups, edges, height - above)
+    for row, (embedding, cells) in enumerate(wide.iterrows()):
+        middle = height - above - _ROW * (row + 0.5)
+        _draw_row(ax, str(embedding), cells, kinds, edges, middle, last=row == len(wide) - 1)
+    if title:
+        ax.text(0.15, height - 0.22, title, size=12, weight="bold", va="center")
+    if missing:
+        text = "Not computed (see reason): " + ", ".join(_one_line(name) for name in missing)
+        ax.text(0.15, 0.2, text, size=8, color=_GREY, va="center")
+    return figure
+
+
+def _one_line(name: str) -> str:
+    return _TITLES.get(name, name).replace("-\n", "").replace("\n", " ")
+
+
+def _wide(
+    table: pd.DataFrame, batch_key: str | None, values: str
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return one row per embedding, best total first, and the kind of each column."""
+    keys = list(dict.fromkeys(table["batch_key"]))
+    if not keys:
+        raise InvalidInput("the table of scores is empty.")
+    if batch_key is None and len(keys) > 1:
+        raise InvalidInput(f"the table has the batch columns {keys}; choose one as batch_key.")
+    part = table[table["batch_key"] == (batch_key or keys[0])]
+    if values not in ("raw", "calibrated") or part.empty:
+        raise InvalidInput(f"no {values!r} values for batch_key {batch_key!r}; it has {keys}.")
+    totals = part["raw"].fillna(part["calibrated"])
+    part = part.assign(shown=part[values].where(part["kind"] != "total", totals))
+    wide = part.pivot(index="embedding", columns="metric", values="shown")
+    wide = wide.loc[list(dict.fromkeys(part["embedding"])), list(dict.fromkeys(part["metric"]))]
+    by = [name for name in ("robust", "scib") if name in wide and wide[name].notna().any()]
+    if by:
+        wide = wide.sort_values(by[0], ascending=False, kind="stable")
+    return wide, dict(zip(part["metric"], part["kind"], strict=True))
+
+
+def _columns(groups: dict[str, list[str]], start: float) -> dict[str, tuple[float, float]]:
+    """Return the left and right edge of each column, in inches."""
+    edges, left = {}, start
+    for kind, names in groups.items():
+        if not names:
+            continue
+        step = _BAR if kind == "total" else _CELL
+        for name in names:
+            edges[name] = (left, left + step)
+            left += step
+        left += _GAP
+    return edges
+
+
+def _draw_heads(
+    ax: Axes, groups: dict[str, list[str]], edges: dict[str, tuple[float, float]], top: float
+) -> None:
+    for kind, names in groups.items():
+        if not names:
+            continue
+        title, _, colour = _GROUPS[kind]
+        left, right = edges[names[0]][0], edges[names[-1]][1]
+        ax.plot([left + 0.06, right - 0.06], [top + 0.68] * 2, color=colour, lw=1.6)
+        ax.text((left + right) / 2, top + 0.82, title, ha="center", va="center", size=10,
+                weight="bold", color=colour)  # fmt: skip
+        for name in names:
+            ax.text(sum(edges[name]) / 2, top + 0.34, _TITLES.get(name, name), ha="center",
+                    va="center", size=8.5, linespacing=1.1)  # fmt: skip
+    ax.plot([0.15, max(right for _, right in edges.values())], [top] * 2, color="black", lw=0.8)
+
+
+def _draw_row(
+    ax: Axes,
+    embedding: str,
+    cells: Any,
+    kinds: dict[str, str],
+    edges: dict[str, tuple[float, float]],
+    middle: float,
+    *,
+    last: bool,
+) -> None:
+    ax.text(0.15, middle, embedding, va="center_baseline", size=10, weight="bold")
+    for name, (left, right) in edges.items():
+        value = float(cells[name])
+        if np.isnan(value):
+            centre = (left + right) / 2
+            ax.text(centre, middle, "\N{EN DASH}", ha="center", va="center", color=_GREY)
+        elif kinds[name] == "total":
+            _draw_bar(ax, value, left + 0.08, right - 0.08, middle)
+        else:
+            _draw_circle(ax, value, kinds[name], (left + right) / 2, middle)
+    if not last:
+        ends = [0.15, max(right for _, right in edges.values())]
+        ax.plot(ends, [middle - _ROW / 2] * 2, color="#c9c9c9", lw=0.6, ls=(0, (1, 3)))
+
+
+def _draw_bar(ax: Axes, value: float, left: float, right: float, middle: float) -> None:
+    from matplotlib.patches import Rectangle
+
+    length = float(np.clip(value, 0, 1))
+    start, colour = (left, middle - 0.15), _shade("total", length)
+    ax.add_patch(Rectangle(start, right - left, 0.3, color="#f4f4f4", lw=0))
+    ax.add_patch(Rectangle(start, (right - left) * length, 0.3, color=colour, lw=0))
+    ink = "white" if length > 0.45 else "black"
+    written = _written(value)
+    ax.text(left + 0.07, middle, written, va="center", size=9, weight="bold", color=ink)
+
+
+def _draw_circle(ax: Axes, value: float, kind: str, centre: float, middle: float) -> None:
+    from matplotlib.patches import Circle
+
+    length = float(np.clip(value, 0, 1))
+    ax.add_patch(Circle((centre, middle), 0.21, facecolor=_shade(kind, length), lw=0))
+    ink = "white" if length > 0.55 else "black"
+    ax.text(centre, middle, _written(value), ha="center", va="center", size=8, color=ink)
+
+
+def _shade(kind: str, value: float) -> tuple[float, ...]:
+    """Return the colour between the group's light and dark end."""
+    from matplotlib.colors import to_rgb
+
+    light, dark = (np.array(to_rgb(colour)) for colour in _GROUPS[kind][1:])
+    return tuple((1 - value) * light + value * dark)
+
+
+def _written(value: float) -> str:
+    """Return the value with two digits, a real minus sign, and no minus zero."""
+    return f"{value if round(value, 2) else 0.0:.2f}".replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,202 @@
+"""The six calibration checks: every metric passes, or is named here as one that fails.
+
+Worlds as in METRICS: 3,000 cells, 5 types, batches of .4, .3, .2 and .1, 20 dimensions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from worlds import World, frozen, world
+
+from harmonypy_lite.metrics.inputs import as_categories
+from harmonypy_lite.metrics.suite import METRICS, Cells, Question, Settings, measure
+from harmonypy_lite.metrics.totals import totals
+
+SEEDS = range(20)
+SHIFTS = (0.0, 40.0, 0.5, 1.0, 2.0, 4.0)  # the ends, of which the spread is asked, first
+RISING = np.argsort(SHIFTS)
+BATCH = ("ilisi", "cilisi", "bras", "pcr_comparison", "graph_connectivity", "kbet")
+BIOLOGY = ("clisi", "nmi", "ari", "silhouette_label")
+
+
+def scores(given, names, pre=None, **settings):
+    """Measure `names` on one world: {name: Calibrated}."""
+    batches = as_categories(given.batch, len(given.batch), "batch")
+    labels = as_categories(given.label, len(given.label), "label")
+    cells = Cells(given.embedding, Settings(**settings), labels)
+    pre = given.embedding if pre is None else pre
+    question = Question(cells, batches, cells, batches, pre)
+    results = {name: measure(question, name) for name in names}
+    assert all(result.score is not None for result in results.values()), results
+    return {name: result.score for name, result in results.items()}
+
+
+@pytest.fixture(scope="module")
+def falling():
+    """Return the batch metrics, raw and calibrated: (seeds, shifts, 2).
+
+    Six seeds have all shifts; the others only the two ends, and NaN between.
+    """
+    table = {name: np.full((len(SEEDS), len(SHIFTS), 2), np.nan) for name in BATCH}
+    for seed in SEEDS:
+        pre = world(seed, 40.0).embedding
+        for place, shift in enumerate(SHIFTS if seed < 6 else SHIFTS[:2]):
+            for name, score in scores(world(seed, shift), BATCH, pre).items():
+                table[name][seed, place] = score[:2]
+    return {name: values[:, RISING] for name, values in table.items()}
+
+
+@pytest.mark.parametrize("name", ["ilisi", "cilisi", "bras", "pcr_comparison"])
+def test_check_1__no_batch_effect_scores_about_one(falling, name):
+    calibrated = falling[name][:, 0, 1]
+    assert abs(calibrated.mean() - 1) < 0.03
+    assert np.abs(calibrated - 1).max() < 0.1
+
+
+def test_check_1__raw_lisi_scores_fail_it(falling):
+    assert falling["ilisi"][:, 0, 0].max() < 0.7
+    assert falling["cilisi"][:, 0, 0].max() < 0.8
+
+
+def test_check_1__kbet_accepts_95_of_100(falling):
+    assert falling["kbet"][:, 0, 0].mean() == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.parametrize("name", BATCH)
+def test_check_2__batches_far_apart_score_nothing(falling, name):
+    assert falling[name][:, -1, 1].max() <= 0.02
+
+
+def test_check_2__raw_graph_connectivity_fails_it(falling):
+    assert falling["graph_connectivity"][:, -1, 0].min() > 0.3
+
+
+@pytest.mark.parametrize("name", ["ilisi", "cilisi", "bras", "pcr_comparison"])
+def test_check_3__a_larger_shift_always_scores_less(falling, name):
+    raw = falling[name][:6, :, 0]
+    assert (np.diff(raw[:, :-1], axis=1) < 0).all()
+    assert (raw[:, -1] <= raw[:, -2]).all()
+    assert (raw[:, -1] < raw[:, 0] / 10).all()
+
+
+def test_check_3__graph_connectivity_fails_it(falling):
+    assert (falling["graph_connectivity"][:6, :5, 0] > 0.99).all()
+
+
+def test_check_3__batches_mixed_in_pairs_score_below_what_silhouette_batch_says():
+    nested = world(0, nested=True)
+    found = scores(nested, ("cilisi", "bras", "ilisi", "silhouette_batch"))
+    assert max(found[name].calibrated for name in ("cilisi", "bras", "ilisi")) < 0.6
+    assert found["silhouette_batch"].raw > 0.95  # why it is legacy
+
+
+@pytest.fixture(scope="module", params=["shuffled labels", "random embedding"])
+def nothing(request):
+    """Return the biology metrics of worlds without biology, one row per seed."""
+    rows = []
+    for seed in SEEDS:
+        cells, batch, label = world(seed)
+        rng = np.random.default_rng(100 + seed)
+        if request.param == "shuffled labels":
+            label = rng.permutation(label)
+        else:
+            cells = rng.normal(size=cells.shape)
+        found = scores(World(frozen(cells), batch, frozen(label)), BIOLOGY)
+        rows.append([found[name] for name in BIOLOGY])
+    return dict(zip(BIOLOGY, np.array(rows).transpose(1, 0, 2), strict=True))
+
+
+@pytest.mark.parametrize("name", BIOLOGY)
+def test_check_4__without_biology_the_calibrated_scores_are_about_zero(nothing, name):
+    calibrated = nothing[name][:, 1]
+    assert abs(calibrated.mean()) < 0.01
+    assert np.abs(calibrated).max() < 0.04
+
+
+def test_check_4__raw_clisi_and_silhouette_fail_it(nothing):
+    assert nothing["clisi"][:, 0].min() > 0.2
+    assert nothing["silhouette_label"][:, 0].min() > 0.45
+
+
+def test_check_4__a_random_embedding_mixes_perfectly_which_is_why_mixing_alone_is_no_total():
+    cells, batch, label = world(0)
+    noise = frozen(np.random.default_rng(1).normal(size=cells.shape))
+    pre = world(0, 4.0).embedding
+    found = scores(World(noise, batch, label), [*BATCH, *BIOLOGY], pre)
+    assert min(found[name].calibrated for name in ("ilisi", "cilisi", "bras", "kbet")) > 0.9
+    assert max(found[name].calibrated for name in BIOLOGY) < 0.05
+
+
+def changed_worlds(given):
+    """Yield what must not change a score: (name of the change, world, factor of the embedding)."""
+    cells, batch, label = given
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(cells))
+    yield "cell order", World(cells[order], batch[order], label[order])
+    rename = dict(zip("TBNMD", ["z", "9", "Monocyte", "-", "aaa"], strict=True))
+    again = np.array([rename[name] for name in label])
+    yield "names", World(cells, np.char.add("x", batch)[:], again)
+    yield "reversed names", World(cells, np.array([name[::-1] for name in batch]), again)
+    rotation = np.linalg.qr(rng.normal(size=(cells.shape[1],) * 2))[0]
+    yield "rotation", World(cells @ rotation, batch, label)
+    for factor in (1e-3, 0.7, 1e3):
+        yield f"scale {factor}", World(cells * factor, batch, label)
+
+
+@pytest.mark.parametrize("shift", [0.0, 2.0])
+def test_check_5__raw_scores_do_not_depend_on_what_means_nothing(shift):
+    names = [name for name in METRICS if name != "isolated_labels"]
+    given = world(3, shift)
+    expected = scores(given, names)
+    for change, other in changed_worlds(given):
+        found = scores(World(*map(frozen, other)), names)
+        for name in names:
+            assert found[name].raw == pytest.approx(expected[name].raw, abs=1e-6), (change, name)
+            error = 6 * np.nan_to_num(expected[name].standard_error) + 1e-6
+            assert found[name].calibrated == pytest.approx(expected[name].calibrated, abs=error), (
+                change,
+                name,
+            )
+
+
+def test_check_5__threads_change_no_bit():
+    given = world(3, 1.0)
+    names = [name for name in METRICS if name != "isolated_labels"]
+    np.testing.assert_equal(scores(given, names, n_jobs=1), scores(given, names, n_jobs=3))
+
+
+def test_check_6__half_the_cells_score_about_the_same():
+    allowed = dict.fromkeys(("bras", "pcr_comparison", *BIOLOGY), 0.02)
+    allowed |= {"ilisi": 0.04, "cilisi": 0.04}
+    for seed in SEEDS:
+        given = world(seed, 1.0)
+        strata = np.unique(np.char.add(given.batch, given.label), return_inverse=True)[1]
+        order = np.lexsort((np.random.default_rng(seed).random(len(strata)), strata))
+        half = np.sort(order[::2])
+        pre = world(seed, 40.0).embedding
+        whole = scores(given, allowed, pre)
+        part = scores(World(*(frozen(column[half]) for column in given)), allowed, pre[half])
+        for name, most in allowed.items():
+            assert abs(part[name].raw - whole[name].raw) <= most, (name, seed)
+
+
+def test_check_6__kbet_fails_it_when_there_is_a_batch_effect():
+    whole, half = (scores(world(0, 1.0, n_cells=n), ["kbet"])["kbet"].raw for n in (3000, 1500))
+    assert abs(whole - half) > 0.04
+
+
+def test_totals__rank_a_good_integration_above_none_and_above_noise():
+    pre = world(0, 4.0)
+    good, noise = world(0, 0.5).embedding, np.random.default_rng(0).normal(size=(3000, 20))
+    values = []
+    for cells in (good, pre.embedding, frozen(noise)):
+        cells_of = Cells(cells, Settings(), as_categories(pre.label, 3000, "label"))
+        batches = as_categories(pre.batch, 3000, "batch")
+        question = Question(cells_of, batches, cells_of, batches, pre.embedding)
+        robust = totals(measure(question, name) for name in METRICS)[1]
+        assert robust.name == "robust"
+        assert robust.reason == ""
+        values.append(robust.value)
+    assert values[0] > 0.95
+    assert values[0] > values[1] > values[2]

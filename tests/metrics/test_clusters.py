@@ -1,0 +1,119 @@
+"""NMI, ARI and structure preservation."""
+
+from __future__ import annotations
+
+import igraph
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from worlds import frozen, world
+
+from harmonypy_lite.errors import InvalidInput, NotApplicable
+from harmonypy_lite.metrics.clusters import agreement, kmeans, nmi_ari
+from harmonypy_lite.metrics.structure import structure_preservation
+
+
+def test_agreement__equals_sklearn():
+    rng = np.random.default_rng(0)
+    one, two = rng.integers(0, 5, 500), rng.integers(0, 4, 500)
+    two[:250] = one[:250]
+    found = agreement(frozen(one), frozen(two))
+    expected = normalized_mutual_info_score(one, two, average_method="arithmetic")
+    assert found.nmi == pytest.approx(expected, abs=1e-12)
+    assert found.ari == pytest.approx(adjusted_rand_score(one, two), abs=1e-12)
+
+
+def test_kmeans__is_as_good_as_sklearn_with_ten_starts():
+    cells = world(n_cells=800, apart=4.0).embedding
+    clusters = kmeans(cells, 5)
+    own = sum(
+        ((cells[clusters == c] - cells[clusters == c].mean(axis=0)) ** 2).sum() for c in range(5)
+    )
+    assert own <= KMeans(5, n_init=10, random_state=3).fit(cells).inertia_ * (1 + 1e-3)
+
+
+def test_kmeans__gives_the_same_clusters_for_any_number_of_threads():
+    cells = world(n_cells=1200, apart=2.0).embedding.astype(np.float32)
+    np.testing.assert_array_equal(kmeans(cells, 9, n_jobs=1), kmeans(cells, 9, n_jobs=3))
+
+
+@pytest.mark.parametrize("clustering", ["kmeans", "leiden"])
+def test_nmi_ari__finds_separated_types_and_nothing_in_shuffled_labels(clustering):
+    cells, _, label = world(n_cells=900)
+    found = nmi_ari(cells, label, clustering=clustering)
+    assert found.nmi > 0.99
+    assert found.ari > 0.99
+    shuffled = nmi_ari(cells, np.random.default_rng(0).permutation(label), clustering=clustering)
+    assert shuffled.nmi < 0.04
+    assert abs(shuffled.ari) < 0.02
+
+
+def test_leiden__does_not_depend_on_the_random_state_of_igraph():
+    import random
+
+    cells, _, label = world(n_cells=500, apart=3.0)
+    random.seed(1)
+    one = nmi_ari(cells, label, clustering="leiden", seed=4)
+    random.seed(2)
+    assert nmi_ari(cells, label, clustering="leiden", seed=4) == one
+    assert igraph.__version__
+
+
+def test_nmi_ari__survives_fewer_points_than_clusters():
+    cells = np.repeat([[0.0, 0.0], [1.0, 1.0]], 20, axis=0)
+    found = nmi_ari(frozen(cells), np.repeat(list("abcd"), 10))
+    assert 0 < found.nmi < 1
+
+
+def test_nmi_ari__refuses_what_has_no_answer():
+    cells, _, label = world(n_cells=60)
+    with pytest.raises(NotApplicable, match="label has only 'a'"):
+        nmi_ari(cells, ["a"] * 60)
+    with pytest.raises(InvalidInput, match="'leiden'; got 'dbscan'"):
+        nmi_ari(cells, label, clustering="dbscan")
+
+
+def naive_overlap(one, two, batch, k):
+    out = np.full(len(one), np.nan)
+    for name in set(batch):
+        cells = np.flatnonzero(batch == name)
+        if len(cells) <= 2 * k:
+            continue
+        near = []
+        for part in (one[cells], two[cells]):
+            distances = cdist(part, part)
+            np.fill_diagonal(distances, np.inf)
+            near.append(np.argsort(distances, axis=1)[:, :k])
+        out[cells] = [len(np.intersect1d(a, b)) / k for a, b in zip(*near, strict=True)]
+    return out
+
+
+def test_structure__equals_a_naive_overlap():
+    one, batch, _ = world(n_cells=500, shift=1.0)
+    two = one + np.random.default_rng(1).normal(size=one.shape)
+    found = structure_preservation(one, frozen(two), batch)
+    expected = naive_overlap(one, two, batch, 30)
+    np.testing.assert_allclose(found.per_cell, expected, atol=1e-15, equal_nan=True)
+    assert found.overlap == pytest.approx(np.nanmean(expected), abs=1e-12)
+
+
+def test_structure__is_one_for_a_rotation_and_chance_for_noise():
+    one, batch, _ = world(n_cells=1500, shift=2.0)
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(20, 20)))[0]
+    kept = structure_preservation(one, one @ rotation * 3 + 1, batch)
+    assert kept.overlap == pytest.approx(1.0, abs=1e-3)
+    assert kept.concordance > 0.8
+    noise = np.random.default_rng(1).normal(size=one.shape)
+    lost = structure_preservation(one, noise, batch)
+    assert lost.overlap == pytest.approx(lost.overlap_null, abs=0.01)
+    assert abs(lost.concordance) < 0.02
+
+
+def test_structure__refuses_what_has_no_answer():
+    cells, batch, _ = world(n_cells=100)
+    with pytest.raises(NotApplicable, match="no batch has more than 60 cells"):
+        structure_preservation(cells, cells, batch)
+    with pytest.raises(InvalidInput, match="pre has 100 cells and post 99"):
+        structure_preservation(cells, cells[1:], batch)
