@@ -120,7 +120,8 @@ def test_run_harmony__zero_rows_stay_zero_in_z_cos():
     Z, meta = cells()
     Z = Z.copy()
     Z[3] = 0
-    found = run_harmony(Z, meta, "donor", nclust=3)
+    with pytest.warns(HarmonyWarning, match="all zero"):
+        found = run_harmony(Z, meta, "donor", nclust=3)
     found.Z_corr[3] = 0
     assert not found.Z_cos[3].any()
     assert np.isfinite(found.Z_cos).all()

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.lookup import check_basis, check_columns
 from harmonypy_lite.metrics.inputs import Categories, as_categories, as_embedding
 from harmonypy_lite.metrics.lisi import Variant, neighbors_needed
 from harmonypy_lite.metrics.neighbors import Method, method_for
@@ -27,6 +28,7 @@ from harmonypy_lite.metrics.suite import (
     measure,
 )
 from harmonypy_lite.metrics.totals import totals
+from harmonypy_lite.stores import open_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -291,30 +293,17 @@ def _rows(key: str, batch: str, question: Question, results: list[Any]) -> list[
 
 def _read_parts(path: Path, columns: list[str], embeddings: list[str]) -> AnnData:
     """Read columns of obs and embeddings of obsm from an .h5ad file, and nothing else."""
-    import h5py
     import pandas as pd
     from anndata import AnnData
-    from anndata.io import read_elem
 
-    if not path.is_file():
-        raise InvalidInput(f"there is no file {path}.")
-    with h5py.File(path, "r") as file:
-        obs = file["obs"]
-        if "__categories" in obs or not isinstance(obs, h5py.Group):  # encodings before 0.8
-            table = read_elem(obs)
-        else:
-            size = obs[obs.attrs["_index"]].shape[0]
-            held = {key: read_elem(obs[key]) for key in columns if key in obs}
-            table = pd.DataFrame(held, index=pd.RangeIndex(size).astype(str))
-            missing = [key for key in columns if key not in obs]
-            if missing:
-                raise InvalidInput(f"obs has no column {missing[0]!r}; it has {_list(obs.keys())}.")
-        arrays = {}
-        for key in dict.fromkeys(embeddings):
-            if "obsm" not in file or key not in file["obsm"]:
-                raise InvalidInput(f"obsm has no {key!r}; it has {_list(file.get('obsm', ()))}.")
-            arrays[key] = np.asarray(read_elem(file["obsm"][key]))
-    return AnnData(obs=table, obsm=arrays)
+    with open_store(path) as store:
+        check_columns(columns, store.columns())
+        for name in embeddings:
+            check_basis(name, store.embeddings())
+        obs = store.obs(columns)
+        arrays = {name: store.embedding(name) for name in dict.fromkeys(embeddings)}
+    obs.index = pd.RangeIndex(len(obs)).astype(str)
+    return AnnData(obs=obs, obsm=arrays)
 
 
 def _list(names: Any) -> str:
