@@ -6,18 +6,18 @@ Names are imported when they are first used, so that importing the package costs
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from harmonypy_lite._version import __version__
 
 if TYPE_CHECKING:
-    from harmonypy_lite import datasets, metrics, pp
+    from harmonypy_lite import datasets, metrics, pl, pp
     from harmonypy_lite.compat import run_harmony
     from harmonypy_lite.errors import (
         HarmonyWarning,
         InvalidInput,
         MissingExtra,
+        NotApplicable,
         NotConvergedWarning,
         NumericalError,
     )
@@ -30,11 +30,13 @@ __all__ = [
     "HarmonyWarning",
     "InvalidInput",
     "MissingExtra",
+    "NotApplicable",
     "NotConvergedWarning",
     "NumericalError",
     "__version__",
     "datasets",
     "metrics",
+    "pl",
     "pp",
     "run_harmony",
 ]
@@ -45,13 +47,12 @@ _HOME = {
     "HarmonyWarning": "errors",
     "InvalidInput": "errors",
     "MissingExtra": "errors",
+    "NotApplicable": "errors",
     "NotConvergedWarning": "errors",
     "NumericalError": "errors",
     "run_harmony": "compat",
 }
-_MODULES = tuple(
-    name for name in ("datasets", "metrics", "pl", "pp") if find_spec(f"{__name__}.{name}")
-)
+_MODULES = ("datasets", "metrics", "pl", "pp")
 
 
 def __getattr__(name: str) -> Any:
@@ -65,4 +66,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_MODULES})
+    return sorted(__all__)

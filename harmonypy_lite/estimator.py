@@ -230,8 +230,8 @@ class Harmony(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         self.expected_ = none.copy() if outcome is None else outcome.E
 
     def _checked(self, X: Any, *, reset: bool) -> np.ndarray:
-        if hasattr(X, "toarray"):
-            as_embedding(X)  # refuses sparse matrices
+        if hasattr(X, "toarray") or np.ma.is_masked(X):
+            as_embedding(X)  # refuses it; scikit-learn would look under the mask
         try:
             array = validate_data(self, X, reset=reset, ensure_all_finite=False)
         except ValueError as error:
