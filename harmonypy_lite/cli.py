@@ -5,147 +5,26 @@ Nothing heavy is imported before a command runs, so that the help answers at onc
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
-import os
-import shutil
-import signal
 import sys
-import textwrap
 import time
-import traceback
-import warnings
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
 import click
 
 from harmonypy_lite._version import __version__
-from harmonypy_lite.errors import HarmonyWarning, InvalidInput
 from harmonypy_lite.options import (
     INPUT,
+    LIMITS,
     MESSAGES,
     OUTPUT,
     SectionedCommand,
-    in_options,
     option,
     parameter_options,
     params_from,
 )
-
-if TYPE_CHECKING:
-    from harmonypy_lite.progress import Bar
-
-
-class Terminated(BaseException):
-    """The process was asked to end by a signal other than Ctrl-C."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-class Program(click.Group):
-    """The group of commands; turns every failure into one paragraph and an exit code.
-
-    0 done, 2 wrong use or input, 1 failure, 130 Ctrl-C, 128 + n ended by signal n.
-    """
-
-    debug = False  # -vv was given: a failure shows its traceback
-    written: Path | None = None  # the output, once it is complete
-
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        **extra: Any,
-    ) -> Any:
-        """Run the command line; click's own texts and codes for wrong use are kept."""
-        self.debug = bool(os.environ.get("HARMONYPY_LITE_DEBUG"))
-        self.written = None
-        if not standalone_mode:
-            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-        try:
-            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-        except click.ClickException as error:
-            error.show()
-            sys.exit(error.exit_code)
-        except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
-        except Terminated as error:
-            self._fail(f"Ended by signal {error.number}. {self._outcome()}", 128 + error.number)
-        except (KeyboardInterrupt, click.Abort):
-            self._fail(f"Interrupted. {self._outcome()}", 130)
-        except InvalidInput as error:
-            self._fail(f"Error: {in_options(str(error))}", 2)
-        except Exception as error:
-            self._fail(f"Error: {_failure(error)} {self._outcome()}", 1)
-        sys.exit(code if isinstance(code, int) else 0)
-
-    def _outcome(self) -> str:
-        return f"{self.written} is complete." if self.written else "Nothing was written."
-
-    def _fail(self, message: str, code: int) -> NoReturn:
-        if self.debug:
-            traceback.print_exc()
-        say(message)
-        sys.exit(code)
-
-
-def _failure(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return "not enough memory."
-    known = isinstance(error, OSError | ArithmeticError | ImportError | RuntimeError)
-    said = str(error) if known and str(error) else f"{type(error).__name__}: {error}"
-    return f"{said.rstrip('.')} (-vv shows where)."
-
-
-def say(message: str) -> None:
-    """Print a message to stderr, wrapped where a person reads it."""
-    if sys.stderr.isatty():
-        width = min(shutil.get_terminal_size().columns, 100)
-        message = textwrap.fill(message, width, break_long_words=False, break_on_hyphens=False)
-    click.echo(message, err=True)
-
-
-def _set_verbosity(ctx: click.Context, _parameter: Any, times: int) -> None:
-    """Let -v stand before or after the name of the command."""
-    times = max(times, ctx.meta.get("harmonypy_lite.verbosity", 0))
-    ctx.meta["harmonypy_lite.verbosity"] = times
-    program.debug = program.debug or times > 1
-    log = logging.getLogger("harmonypy_lite")
-    if times == 0 or ctx.find_root().meta.get("harmonypy_lite.logging"):
-        return
-    handler = logging.StreamHandler()
-    old = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO if times == 1 else logging.DEBUG)
-    ctx.find_root().meta["harmonypy_lite.logging"] = True
-
-    def restore() -> None:
-        log.removeHandler(handler)
-        log.setLevel(old)
-
-    ctx.find_root().call_on_close(restore)
-
-
-def verbosity(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add -v to a command."""
-    return option(
-        "-v",
-        "--verbose",
-        section=MESSAGES,
-        count=True,
-        expose_value=False,
-        callback=_set_verbosity,
-        help="Say more; -vv also shows the traceback of an error.",
-    )(command)
-
+from harmonypy_lite.program import Program, plain_warnings, unwinding_signals, verbosity
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -271,7 +150,7 @@ def integrate(file: Path, keys: tuple[str, ...], as_json: bool, quiet: bool, **g
     from harmonypy_lite.progress import progress_bar
 
     show = sys.stderr.isatty() and not quiet
-    with _signals(), progress_bar(show) as progress, _plain_warnings(progress) as said:
+    with unwinding_signals(), progress_bar(show) as progress, plain_warnings(progress) as said:
         done = integrate_file(
             file, keys, out=out, params=params, progress=progress, **files, **names
         )
@@ -308,52 +187,107 @@ def info(file: Path, as_json: bool) -> None:
         click.echo(contents_text(contents))
 
 
+@program.command(cls=SectionedCommand)
+@click.argument("file", type=click.Path(path_type=Path))
+@option(
+    "-b",
+    "--batch",
+    "batches",
+    section=INPUT,
+    multiple=True,
+    required=True,
+    metavar="COLUMN",
+    help="Column of obs with the batches; give it again to score several, each by itself.",
+)
+@option(
+    "-l",
+    "--label",
+    section=INPUT,
+    metavar="COLUMN",
+    help="Column of obs with cell types; without it, only what needs none is scored.",
+)
+@option(
+    "-e",
+    "--embedding",
+    "embeddings",
+    section=INPUT,
+    multiple=True,
+    default=("X_pca", "X_pca_harmony"),
+    show_default=True,
+    metavar="NAME",
+    help="Key of obsm to score; give it again for more.",
+)
+@option(
+    "--pre",
+    section=INPUT,
+    default="X_pca",
+    show_default=True,
+    metavar="NAME",
+    help="Key of obsm from before the integration, to compare with.",
+)
+@option(
+    "--all", "everything", section=INPUT, is_flag=True, help="Also the slow and legacy metrics."
+)
+@option(
+    "-o",
+    "--output",
+    section=OUTPUT,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the table to a .csv or .json file.",
+)
+@option(
+    "--plot",
+    section=OUTPUT,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw the table to a picture (.png, .pdf or .svg).",
+)
+@option("--seed", section=LIMITS, type=int, default=0, show_default=True, help="Seed.")
+@option("-j", "--n-jobs", section=LIMITS, type=int, help="Number of threads; by default all cores.")
+@option("--json", "as_json", section=MESSAGES, is_flag=True, help="Print the table as JSON.")
+@option("-q", "--quiet", section=MESSAGES, is_flag=True, help="Print nothing but warnings.")
+@verbosity
+def score(
+    file: Path,
+    batches: tuple[str, ...],
+    embeddings: tuple[str, ...],
+    everything: bool,
+    as_json: bool,
+    quiet: bool,
+    **given: Any,
+) -> None:
+    """Score how well batches mix and how much biology is left.
+
+    Reads only the columns and embeddings named. Values are calibrated: 1 is as good as shuffled
+    batches (mixing) or perfect types (biology), 0 is none; raw values are in the files.
+
+    \b
+    Example
+      harmonypy-lite score out.h5ad --batch donor --label cell_type -o scores.csv --plot scores.png
+    """  # noqa: D301
+    from harmonypy_lite.metrics.score import score_file
+    from harmonypy_lite.report import scores_text
+
+    given["label_key"] = given.pop("label")
+    show = sys.stderr.isatty() and not quiet
+    with unwinding_signals(), plain_warnings(None):
+        table = score_file(
+            file,
+            list(batches),
+            embeddings=list(embeddings),
+            metrics="all" if everything else "default",
+            progress=show,
+            **given,
+        )
+    if as_json:
+        click.echo(table.to_json(orient="records", indent=1))
+    elif not quiet:
+        click.echo(scores_text(table))
+
+
 def _print_json(tree: dict[str, Any]) -> None:
     click.echo(json.dumps(tree, indent=2, ensure_ascii=False))
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind the stack, as Ctrl-C does, so that temporary files go."""
-
-    def end(number: int, _frame: Any) -> NoReturn:
-        raise Terminated(number)
-
-    old = {}
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is None:
-            continue
-        with contextlib.suppress(ValueError):  # outside the main thread
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup wants it ignored
-                old[number] = signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _plain_warnings(progress: Bar | None) -> Iterator[list[str]]:
-    """Show the package's warnings as lines without file names, and collect their texts.
-
-    Warnings of other packages are about their insides; -v shows them.
-    """
-    said: list[str] = []
-
-    def show(message: Any, *_rest: Any, **_more: Any) -> None:
-        if progress is not None:
-            progress.clear()
-        said.append(in_options(str(message)))
-        say(f"Warning: {said[-1]}")
-
-    with warnings.catch_warnings():
-        log = logging.getLogger("harmonypy_lite")
-        warnings.simplefilter("default" if log.isEnabledFor(logging.INFO) else "ignore")
-        warnings.simplefilter("always", HarmonyWarning)
-        warnings.showwarning = show
-        yield said
 
 
 def main() -> None:

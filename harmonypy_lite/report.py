@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from harmonypy_lite.output import human
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from harmonypy_lite.stores import Column, Contents
 
 _STOPPED = {
@@ -148,3 +150,28 @@ def _table(rows: list[tuple[str, ...]], *, right: tuple[int, ...]) -> list[str]:
 
 def _size(shape: tuple[int, ...]) -> str:
     return " x ".join(f"{n:,}" for n in shape)
+
+
+def scores_text(table: pd.DataFrame) -> str:
+    """Return the lines that `score` prints: one row per metric, one column per embedding."""
+    lines: list[str] = []
+    names = list(dict.fromkeys(table["embedding"]))
+    width = max(20, *(len(name) + 2 for name in names))
+    for key in dict.fromkeys(table["batch_key"]):
+        own = table[table["batch_key"] == key]
+        lines += ["", f"Batches: {key}", f"{'':22}" + "".join(f"{name:>{width}}" for name in names)]
+        for kind, rows in own.groupby("kind", sort=False):
+            lines.append(f"{kind}")
+            for metric, of_metric in rows.groupby("metric", sort=False):
+                values = of_metric.set_index("embedding")
+                cells = [_score(values.loc[name]) if name in values.index else "" for name in names]
+                lines.append(f"  {metric:20}" + "".join(f"{cell:>{width}}" for cell in cells))
+        missing = own.dropna(subset="reason").drop_duplicates("metric")
+        lines += [f"  {row.metric}: {row.reason}" for row in missing.itertuples() if row.reason]
+    return "\n".join(lines).lstrip("\n")
+
+
+def _score(row: pd.Series) -> str:
+    """Return the calibrated value, or the raw one where a metric has no other."""
+    value = row["raw"] if row["calibrated"] != row["calibrated"] else row["calibrated"]
+    return "-" if value != value else f"{value:.3f}"

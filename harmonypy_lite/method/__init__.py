@@ -14,12 +14,12 @@ Read `loop.py` first. Where things are:
 `start`        where the clusters start
 =============  =====================================================================================
 
-How the data flow. R, the soft assignment of N cells to K clusters, is never stored. R_i is a function
-of the cell's direction u_i, its levels, the centroids Y, and the penalty table that was in force when
-its block was last visited; whoever holds the cells (a class in `cells/`) keeps those tables, forms R a
-tile at a time and returns sums over cells. To take a block out of O needs only what the block put in,
-(K, B), not its R. So the same loop serves cells in memory, on disk, or on other machines, and the
-per-iteration tables alone reproduce every corrected cell (`run.Replay`).
+How the data flow. R, the soft assignment of N cells to K clusters, is never stored. R_i is a
+function of the cell's direction u_i, its levels, the centroids Y, and the penalty table that was in
+force when its block was last visited; whoever holds the cells (a class in `cells/`) keeps those
+tables, forms R a tile at a time and returns sums over cells. To take a block out of O needs only
+what the block put in, (K, B), not its R. So the same loop serves cells in memory, on disk, or on
+other machines, and the per-iteration tables alone reproduce every corrected cell (`run.Replay`).
 
 To add a flavour, write one `Rules` value; a backend, one class with the methods of `passes.Cells`;
 a statistic, one pass, one record of sums and one kernel. In all three `loop.py` stays as it is.

@@ -8,7 +8,7 @@ Which number answers which question
 -----------------------------------
 Do cells see other batches around them?
     `ilisi`; `cilisi` asks it inside each cell type, so that a type which only some batches have
-    costs nothing. They are local: 40 or so cells around each cell.
+    costs nothing. They are local: 30 or so cells around each cell.
 Are batches of a type in the same place?
     `bras`, global inside the type, where LISI is local. It measures angles from the origin.
 How much of the variance do batches explain?

@@ -193,13 +193,18 @@ def find_neighbors(
         raise InvalidInput(
             f"n_neighbors={n_neighbors} for {len(points)} cells; each has {len(points) - 1} others."
         )
-    if method == "auto":
-        method = "exact" if len(points) <= EXACT_UP_TO else "pynndescent"
-    if method == "exact":
+    if method_for(len(points), method) == "exact":
         return _exact(points, n_neighbors, n_jobs)
-    if method == "pynndescent":
-        return _approximate(points, n_neighbors, seed, n_jobs)
-    raise InvalidInput(f"method must be 'auto', 'exact' or 'pynndescent'; got {method!r}.")
+    return _approximate(points, n_neighbors, seed, n_jobs)
+
+
+def method_for(n_cells: int, method: Method = "auto") -> Method:
+    """Return the search that `find_neighbors` uses for this many cells."""
+    if method not in ("auto", "exact", "pynndescent"):
+        raise InvalidInput(f"method must be 'auto', 'exact' or 'pynndescent'; got {method!r}.")
+    if method == "auto":
+        return "exact" if n_cells <= EXACT_UP_TO else "pynndescent"
+    return method
 
 
 class _Result(NamedTuple):

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.lookup import check_basis, check_columns
 from harmonypy_lite.metrics.inputs import Categories, as_categories, as_embedding
 from harmonypy_lite.metrics.lisi import Variant, neighbors_needed
-from harmonypy_lite.metrics.neighbors import Method
+from harmonypy_lite.metrics.neighbors import Method, method_for
 from harmonypy_lite.metrics.suite import (
     METRICS,
     ON_REQUEST,
@@ -27,6 +28,7 @@ from harmonypy_lite.metrics.suite import (
     measure,
 )
 from harmonypy_lite.metrics.totals import totals
+from harmonypy_lite.stores import open_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +99,7 @@ def score(
         One row per embedding, batch column and metric: ``embedding, batch_key, metric, kind``
         (batch, biology, total), ``raw, calibrated, standard_error`` (of the calibrated value),
         ``n_cells`` and ``reason``, which says why a value is missing or how it was handled.
-        Totals are rows too. ``attrs`` holds the settings.
+        Totals are rows too. ``attrs`` holds the settings, with the search that was used.
 
     Raises
     ------
@@ -118,6 +120,7 @@ def score(
     from tqdm import tqdm
 
     neighbors_needed(perplexity, variant)
+    search = method_for(adata.n_obs, search)
     settings = Settings(perplexity, variant, clustering, search, seed, n_jobs)
     columns = _read_columns(adata, batch_key, label_key)
     names = _metric_names(metrics, with_labels=columns.labels is not None)
@@ -146,16 +149,59 @@ def score_file(
     label_key: str | None = None,
     embeddings: Sequence[str] = ("X_pca", "X_pca_harmony"),
     pre: str = "X_pca",
+    *,
+    output: str | Path | None = None,
+    plot: str | Path | None = None,
     **options: Any,
 ) -> pd.DataFrame:
     """Score embeddings of an .h5ad file, of which only the named columns are read.
 
-    Parameters are those of `score`, with `path` for the AnnData.
+    Parameters
+    ----------
+    path
+        The file; it is not changed.
+    batch_key, label_key, embeddings, pre
+        See `score`.
+    output
+        Write the table to this file: .csv, or .json with one record per row.
+    plot
+        Draw `pl.scores` to this file; with several batch columns, one file each, its name before
+        the ending.
+    **options
+        See `score`.
+
+    Raises
+    ------
+    InvalidInput
+        As `score`, a file that does not exist, or an `output` of another kind; before any work.
     """
+    if output is not None and Path(output).suffix not in (".csv", ".json"):
+        raise InvalidInput(f"output must end in .csv or .json; got {str(output)!r}.")
     batch_keys = [batch_key] if isinstance(batch_key, str) else list(batch_key)
     wanted = [*batch_keys, *([label_key] if label_key else [])]
     adata = _read_parts(Path(path), wanted, [pre, *embeddings])
-    return score(adata, batch_key, label_key, embeddings, pre, **options)
+    table = score(adata, batch_key, label_key, embeddings, pre, **options)
+    if output is not None:
+        _write(table, Path(output))
+    if plot is not None:
+        _draw(table, Path(plot))
+    return table
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    if path.suffix == ".json":
+        table.to_json(path, orient="records", indent=1)
+    else:
+        table.to_csv(path, index=False)
+
+
+def _draw(table: pd.DataFrame, path: Path) -> None:
+    from harmonypy_lite.pl import scores
+
+    keys = list(dict.fromkeys(table["batch_key"]))
+    for key in keys:
+        name = path if len(keys) == 1 else path.with_stem(f"{path.stem}_{key}")
+        scores(table, batch_key=key).savefig(name, dpi=200)
 
 
 class _Columns(NamedTuple):
@@ -247,30 +293,17 @@ def _rows(key: str, batch: str, question: Question, results: list[Any]) -> list[
 
 def _read_parts(path: Path, columns: list[str], embeddings: list[str]) -> AnnData:
     """Read columns of obs and embeddings of obsm from an .h5ad file, and nothing else."""
-    import h5py
     import pandas as pd
     from anndata import AnnData
-    from anndata.io import read_elem
 
-    if not path.is_file():
-        raise InvalidInput(f"there is no file {path}.")
-    with h5py.File(path, "r") as file:
-        obs = file["obs"]
-        if "__categories" in obs or not isinstance(obs, h5py.Group):  # encodings before 0.8
-            table = read_elem(obs)
-        else:
-            size = obs[obs.attrs["_index"]].shape[0]
-            held = {key: read_elem(obs[key]) for key in columns if key in obs}
-            table = pd.DataFrame(held, index=pd.RangeIndex(size).astype(str))
-            missing = [key for key in columns if key not in obs]
-            if missing:
-                raise InvalidInput(f"obs has no column {missing[0]!r}; it has {_list(obs.keys())}.")
-        arrays = {}
-        for key in dict.fromkeys(embeddings):
-            if "obsm" not in file or key not in file["obsm"]:
-                raise InvalidInput(f"obsm has no {key!r}; it has {_list(file.get('obsm', ()))}.")
-            arrays[key] = np.asarray(read_elem(file["obsm"][key]))
-    return AnnData(obs=table, obsm=arrays)
+    with open_store(path) as store:
+        check_columns(columns, store.columns())
+        for name in embeddings:
+            check_basis(name, store.embeddings())
+        obs = store.obs(columns)
+        arrays = {name: store.embedding(name) for name in dict.fromkeys(embeddings)}
+    obs.index = pd.RangeIndex(len(obs)).astype(str)
+    return AnnData(obs=obs, obsm=arrays)
 
 
 def _list(names: Any) -> str:

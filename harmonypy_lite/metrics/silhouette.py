@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harmonypy_lite.errors import HarmonyWarning, NotApplicable
+from harmonypy_lite.errors import HarmonyWarning, InvalidInput, NotApplicable
 from harmonypy_lite.kernels.distances import surrogate_to_distance
 from harmonypy_lite.metrics.inputs import Categories, as_categories, as_embedding, at_least_two
 from harmonypy_lite.threads import map_threads
@@ -162,9 +162,7 @@ def silhouette_label(
     >>> round(silhouette_label(cells, kind), 1)
     0.5
     """
-    if not isinstance(embedding, Silhouettes):
-        embedding = silhouettes(embedding, label, seed=seed, n_jobs=n_jobs)
-    return embedding.score().value
+    return _measured(embedding, label, seed, n_jobs).score().value
 
 
 def isolated_labels(
@@ -207,11 +205,21 @@ def isolated_labels(
     >>> round(isolated_labels(cells, donor, kind), 1)
     0.5
     """
+    measured = _measured(embedding, label, seed, n_jobs)
+    batches = as_categories(batch, len(measured.labels.codes), "batch")
+    return measured.score_of(isolated_levels(measured.labels, batches)).value
+
+
+def _measured(
+    embedding: ArrayLike | Silhouettes, label: Any, seed: int, n_jobs: int | None
+) -> Silhouettes:
+    """Return the silhouettes, measured now if they are not given."""
     if not isinstance(embedding, Silhouettes):
-        embedding = silhouettes(embedding, label, seed=seed, n_jobs=n_jobs)
-    labels = embedding.labels
-    batches = as_categories(batch, len(labels.codes), "batch")
-    return embedding.score_of(isolated_levels(labels, batches)).value
+        return silhouettes(embedding, label, seed=seed, n_jobs=n_jobs)
+    held = embedding.labels.codes
+    if not np.array_equal(held, as_categories(label, len(held), "label").codes):
+        raise InvalidInput("these silhouettes were measured for other labels; measure them again.")
+    return embedding
 
 
 def isolated_levels(labels: Categories, batches: Categories) -> NDArray[np.int64]:

@@ -260,5 +260,12 @@ def measure(question: Question, name: str) -> Result:
             score = metric.compute(question)
         except InvalidInput as refusal:
             return Result(name, metric.kind, None, str(refusal))
-    notes = [str(w.message) for w in said if issubclass(w.category, HarmonyWarning)]
+    notes = []
+    for warning in said:
+        if issubclass(warning.category, HarmonyWarning):
+            notes.append(str(warning.message))
+        else:  # another library's: not ours to hide
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
     return Result(name, metric.kind, score, " ".join(notes))

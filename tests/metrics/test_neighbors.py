@@ -10,7 +10,12 @@ from scipy.spatial.distance import cdist
 from worlds import frozen, world
 
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.metrics.neighbors import Neighbors, find_neighbors
+from harmonypy_lite.metrics.neighbors import (
+    EXACT_UP_TO,
+    Neighbors,
+    find_neighbors,
+    method_for,
+)
 
 
 def naive(embedding, k):
@@ -59,6 +64,12 @@ def test_exact_search__gives_the_same_bytes_for_any_number_of_threads():
     one, three = find_neighbors(cells, 30, n_jobs=1), find_neighbors(cells, 30, n_jobs=3)
     assert one.indices.tobytes() == three.indices.tobytes()
     assert one.distances.tobytes() == three.distances.tobytes()
+
+
+def test_method_for__is_exact_up_to_a_size():
+    assert method_for(EXACT_UP_TO) == "exact"
+    assert method_for(EXACT_UP_TO + 1) == "pynndescent"
+    assert method_for(10**9, "exact") == "exact"
 
 
 def test_pynndescent__finds_nearly_all_and_says_its_name():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import anndata
@@ -13,6 +14,7 @@ from worlds import frozen, world
 
 from harmonypy_lite import metrics
 from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.metrics.calibration import Calibrated
 from harmonypy_lite.metrics.score import COLUMNS, score, score_file
 from harmonypy_lite.metrics.suite import METRICS
 from harmonypy_lite.metrics.totals import ROBUST, SCIB, total, totals
@@ -75,6 +77,7 @@ def test_score__holds_what_the_functions_on_arrays_return():
     assert (table.n_cells == 600).all()
     assert "use bras" in value(table, "silhouette_batch", "reason")
     assert table.attrs["seed"] == 0
+    assert table.attrs["search"] == "exact"
 
 
 def test_score__says_why_a_value_is_missing_and_what_a_total_lacks():
@@ -139,6 +142,18 @@ def test_score__lists_the_reason_when_there_are_too_few_cells():
     assert value(score(annotated(60), "donor", perplexity=15), "ilisi") > 0
 
 
+def test_score__does_not_hide_the_warnings_of_other_libraries(monkeypatch):
+    def warn(_):
+        warnings.warn("from elsewhere", FutureWarning, stacklevel=1)
+        return Calibrated(0.5, 0.5)
+
+    monkeypatch.setitem(METRICS, "bras", METRICS["bras"]._replace(compute=warn))
+    with pytest.warns(FutureWarning, match="from elsewhere"):
+        table = score(annotated(120), "donor", "cell_type", metrics=["bras"])
+    assert value(table, "bras") == 0.5
+    assert value(table, "bras", "reason") == ""
+
+
 def test_score__shows_progress_only_when_asked(capsys):
     score(annotated(120), "donor", metrics=["pcr_comparison"])
     assert capsys.readouterr() == ("", "")
@@ -157,6 +172,7 @@ def test_score__shows_progress_only_when_asked(capsys):
         ({"batch_key": "donor", "pre": "X"}, "obsm has no 'X'"),
         ({"batch_key": "donor", "metrics": ["lisi"]}, "metrics has no 'lisi'; it has 'ilisi'"),
         ({"batch_key": "donor", "variant": "R"}, "'harmonypy'; got 'R'"),
+        ({"batch_key": "donor", "search": "faiss"}, "'pynndescent'; got 'faiss'"),
     ],
 )
 def test_score__refuses_before_any_work(arguments, message):
@@ -193,14 +209,31 @@ def test_score_file__reads_only_what_it_needs(tmp_path):
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
 
+def test_score_file__writes_the_table_and_the_figure(tmp_path):
+    path = tmp_path / "file.h5ad"
+    annotated(120).write_h5ad(path)
+    names = {"metrics": ["ilisi", "bras"], "embeddings": ["X_pca"]}
+    files = [tmp_path / name for name in ("s.csv", "s.json", "one.png", "two.png")]
+    one = score_file(path, "donor", "cell_type", **names, output=files[0], plot=files[2])
+    two = score_file(path, ["donor", "chemistry"], **names, output=files[1], plot=files[3])
+    pd.testing.assert_frame_equal(
+        pd.read_csv(files[0], keep_default_na=True).fillna({"reason": ""}), one, check_dtype=False
+    )
+    assert len(pd.read_json(files[1])) == len(two)
+    assert files[2].exists()
+    assert {p.name for p in tmp_path.glob("two*")} == {"two_donor.png", "two_chemistry.png"}
+    with pytest.raises(InvalidInput, match=r"must end in \.csv or \.json; got 'scores\.xlsx'"):
+        score_file(tmp_path / "absent.h5ad", "donor", output="scores.xlsx")
+
+
 def test_score_file__names_what_the_file_lacks(tmp_path):
     path = tmp_path / "file.h5ad"
     annotated(120).write_h5ad(path)
-    with pytest.raises(InvalidInput, match="obs has no column 'plate'; it has"):
+    with pytest.raises(InvalidInput, match="no obs column 'plate'; obs has"):
         score_file(path, "plate")
-    with pytest.raises(InvalidInput, match="obsm has no 'X_scvi'; it has 'X_pca'"):
+    with pytest.raises(InvalidInput, match=r"no embedding obsm\['X_scvi'\]; obsm has: X_pca"):
         score_file(path, "donor", embeddings=["X_scvi"])
-    with pytest.raises(InvalidInput, match="there is no file"):
+    with pytest.raises(InvalidInput, match="(?i)there is no file|does not exist|no file"):
         score_file(tmp_path / "absent.h5ad", "donor")
 
 

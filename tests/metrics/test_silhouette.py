@@ -82,6 +82,8 @@ def test_isolated_labels__averages_the_labels_of_the_fewest_batches():
     assert isolated_labels(cells, batch, label) == pytest.approx(expected, abs=1e-8)
     measured = silhouettes(cells, label)
     assert isolated_labels(measured, batch, label) == pytest.approx(expected, abs=1e-8)
+    with pytest.raises(InvalidInput, match="measured for other labels"):
+        isolated_labels(measured, batch, batch)
 
 
 def test_isolated_labels__is_not_applicable_when_all_batches_have_all_labels():

@@ -1,0 +1,66 @@
+"""`harmonypy-lite score`: the table of `metrics.score_file`, printed, written and drawn."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from harmonypy_lite.cli import program
+from harmonypy_lite.metrics import score_file
+
+
+@pytest.fixture(scope="module")
+def integrated(tmp_path_factory, repository):
+    out = tmp_path_factory.mktemp("score") / "integrated.h5ad"
+    source = repository / "data" / "simulated_donors.h5ad"
+    args = ["integrate", str(source), "--key", "donor", "--key", "chemistry", "-o", str(out), "-q"]
+    assert CliRunner().invoke(program, args, prog_name="harmonypy-lite").exit_code == 0
+    return out
+
+
+def run(*args):
+    return CliRunner().invoke(program, ["score", *map(str, args)], prog_name="harmonypy-lite")
+
+
+def test_score__prints_writes_and_draws_the_table(integrated, tmp_path):
+    csv, png = tmp_path / "scores.csv", tmp_path / "scores.png"
+    done = run(integrated, "-b", "donor", "-l", "cell_type", "-o", csv, "--plot", png)
+    assert done.exit_code == 0, done.output
+    expected = score_file(integrated, ["donor"], "cell_type")
+    written = pd.read_csv(csv)
+    assert written["metric"].tolist() == expected["metric"].tolist()
+    assert written["raw"].tolist() == pytest.approx(expected["raw"].tolist(), nan_ok=True)
+    assert png.read_bytes().startswith(b"\x89PNG")
+    mixed = expected.set_index(["embedding", "metric"]).loc[
+        ("X_pca_harmony", "ilisi"), "calibrated"
+    ]
+    line = next(x for x in done.stdout.splitlines() if x.split()[:1] == ["ilisi"])
+    assert line.split()[-1] == f"{mixed:.3f}"
+
+
+def test_score__tells_that_integration_mixed_the_batches(integrated):
+    done = run(integrated, "-b", "donor", "-b", "chemistry", "--json")
+    table = pd.DataFrame(json.loads(done.stdout)).set_index(["batch_key", "embedding", "metric"])
+    for key in ("donor", "chemistry"):
+        before = table.loc[(key, "X_pca", "ilisi"), "calibrated"]
+        after = table.loc[(key, "X_pca_harmony", "ilisi"), "calibrated"]
+        assert before < 0.5 < 0.9 < after
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["-b", "donr"], "donr"),
+        (["-b", "donor", "-l", "types"], "types"),
+        (["-b", "donor", "-e", "X_scvi"], "X_scvi"),
+        (["-b", "donor", "-o", "scores.txt"], ".csv or .json"),
+    ],
+)
+def test_score__refuses_what_is_not_there(integrated, args, said):
+    done = run(integrated, *args)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert done.stdout == ""
