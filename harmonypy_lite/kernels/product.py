@@ -174,7 +174,7 @@ def _plain_multiply(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> None:
 
 
 def _plain_multiply_transposed(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> None:
-    np.dot(A.T, B, C[: A.shape[1]])
+    np.dot(A.T, B[: A.shape[0]], C[: A.shape[1]])
 
 
 # With the compiler switched off (coverage, debugging) there is no LLVM to write tiles in.

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numba
+import numpy as np
+import pytest
+
+from harmonypy_lite.kernels import jit
+from harmonypy_lite.kernels.vector_math import exp32
+
+
+@numba.njit(fastmath=jit._FASTMATH, error_model="numpy")
+def _exp(x: np.ndarray, out: np.ndarray) -> None:
+    for i in range(x.size):
+        out[i] = exp32(x[i])
+
+
+def computed(x: np.ndarray) -> np.ndarray:
+    out = np.empty_like(x)
+    _exp(x, out)
+    return out
+
+
+def ulps(x: np.ndarray) -> np.ndarray:
+    """Error of exp32 in units of the last place of the true value."""
+    exact = np.exp(x.astype(np.float64))
+    return np.abs(computed(x) - exact) / np.spacing(exact.astype(np.float32))
+
+
+@pytest.mark.parametrize(("low", "high"), [(-20, 0), (-1, 1), (-1e-3, 1e-3)])
+def test_exp__is_within_two_units_in_the_last_place(low: float, high: float) -> None:
+    x = np.linspace(low, high, 400_001).astype(np.float32)
+    assert ulps(x).max() < 2
+
+
+def test_exp__of_zero_is_one() -> None:
+    np.testing.assert_array_equal(computed(np.array([0.0, -0.0], np.float32)), 1)
+
+
+def test_exp__is_clipped_outside_its_range() -> None:
+    x = np.array([-88, -1e4, -1e38, -np.inf], np.float32)
+    found = computed(x)
+    assert (found == found[0]).all()
+    assert 0 < found[0] <= 1.7e-38
+    above = computed(np.array([88, 100, 1e38], np.float32))
+    assert np.isfinite(above).all()
+    assert (above == above[0]).all()
+
+
+def test_exp__is_the_same_for_vectors_and_remainders() -> None:
+    x = np.linspace(-30, 0, 67).astype(np.float32)
+    whole = computed(x)
+    single = np.concatenate([computed(x[i : i + 1]) for i in range(x.size)])
+    np.testing.assert_array_equal(whole, single)
+
+
+def test_exp__and_the_kernels_work_without_a_compiler() -> None:
+    code = """
+import numpy as np, pandas as pd
+from harmonypy_lite.kernels.vector_math import exp32
+from harmonypy_lite.params import HarmonyParams
+from harmonypy_lite.run import integrate_embedding
+for x in np.linspace(-87, 88, 501).astype(np.float32):
+    assert abs(exp32(x) / np.exp(np.float64(x)) - 1) < 1e-6, x
+rng = np.random.default_rng(0)
+Z, frame = rng.normal(size=(60, 3)), pd.DataFrame({"batch": ["a", "b"] * 30})
+for flavor in ("harmony2", "harmony1"):
+    params = HarmonyParams(
+        flavor=flavor, n_clusters=3, max_iter_harmony=1, max_iter_clustering=1, early_stop=False,
+        n_jobs=1, block_proportion=0.5,
+    )
+    print(integrate_embedding(Z, frame, params).embedding.astype(float).sum())
+"""
+    sums = []
+    for disable in ("0", "1"):
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "NUMBA_DISABLE_JIT": disable},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr[-2000:]
+        sums.append([float(x) for x in run.stdout.split()])
+    np.testing.assert_allclose(sums[0], sums[1], rtol=1e-4)
