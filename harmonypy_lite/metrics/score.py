@@ -303,7 +303,7 @@ def _read_parts(path: Path, columns: list[str], embeddings: list[str]) -> AnnDat
         if "__categories" in obs or not isinstance(obs, h5py.Group):  # encodings before 0.8
             table = read_elem(obs)
         else:
-            size = obs[obs.attrs["_index"]].shape[0]
+            size = len(read_elem(obs[obs.attrs["_index"]]))  # an array, or a group when nullable
             held = {key: read_elem(obs[key]) for key in columns if key in obs}
             table = pd.DataFrame(held, index=pd.RangeIndex(size).astype(str))
             missing = [key for key in columns if key not in obs]
