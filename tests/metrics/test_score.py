@@ -233,7 +233,7 @@ def test_score_file__names_what_the_file_lacks(tmp_path):
         score_file(path, "plate")
     with pytest.raises(InvalidInput, match=r"no embedding obsm\['X_scvi'\]; obsm has: X_pca"):
         score_file(path, "donor", embeddings=["X_scvi"])
-    with pytest.raises(InvalidInput, match="(?i)there is no file|does not exist|no file"):
+    with pytest.raises(InvalidInput, match="no file"):
         score_file(tmp_path / "absent.h5ad", "donor")
 
 
