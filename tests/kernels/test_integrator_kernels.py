@@ -1,0 +1,202 @@
+"""The integrator's kernels against their formulas in NumPy, float64.
+
+Small enough to run uncompiled (NUMBA_DISABLE_JIT=1), which shows what lines are covered.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harmonypy_lite.cells.chunk import pad_rows
+from harmonypy_lite.kernels import affinity as affinity_kernels
+from harmonypy_lite.kernels import product, rows, weights
+
+N, D, K, B = 11, 5, 7, 4
+SCALE = 2.0**40
+
+
+@pytest.fixture(params=[1, 2], ids=["one covariate", "two covariates"])
+def world(request):
+    """Cells, centroids and tilts, with levels of the first covariate sorted."""
+    draws = np.random.default_rng(7)
+    codes = np.sort(draws.integers(0, 2, (N, 1)), axis=0)
+    if request.param == 2:
+        codes = np.hstack([codes, draws.integers(2, 4, (N, 1))])
+    Y = draws.normal(size=(K, D))
+    made = {
+        "Z": draws.normal(size=(N, D)).astype(np.float32),
+        "Y": Y / np.linalg.norm(Y, axis=1, keepdims=True),
+        "sigma": draws.uniform(0.08, 0.2, K).astype(np.float32),
+        "codes": codes.astype(np.int32),
+        "log_tilt": -draws.uniform(0, 3, (B, K)).astype(np.float32),
+    }
+    made["Z"][3] = 0
+    made["tilt"] = np.exp(made["log_tilt"])
+    for array in made.values():
+        array.setflags(write=False)
+    return made
+
+
+def logits(world):
+    Z = world["Z"].astype(float)
+    norm = np.linalg.norm(Z, axis=1, keepdims=True)
+    U = np.divide(Z, norm, out=np.zeros_like(Z), where=norm > 0)
+    return -2 * (1 - U @ world["Y"].T) / world["sigma"]
+
+
+def soft(world):
+    penalised = logits(world) + world["log_tilt"][world["codes"]].sum(axis=1)
+    R = np.exp(penalised - penalised.max(axis=1, keepdims=True))
+    return R / R.sum(axis=1, keepdims=True)
+
+
+def affinities(world):
+    slope = pad_rows(2 / world["sigma"])
+    offset = np.where(slope > 0, slope, 1e30).astype(np.float32)
+    A, shift = np.empty((N, K), np.float32), np.empty(N, np.float32)
+    affinity_kernels.affinity(world["Z"], pad_rows(world["Y"].T), slope, offset, A, shift)
+    return A, shift
+
+
+def tiles(codes):
+    start = np.flatnonzero(np.diff(codes[:, 0], prepend=-1, append=-1))
+    return np.sort(np.append(start, 1)).astype(np.int64)  # one level cut in two
+
+
+def groups(codes, c):
+    members = np.argsort(codes[:, c], kind="stable").astype(np.int32)
+    start = np.flatnonzero(np.diff(codes[members, c], prepend=-1, append=-1)).astype(np.int64)
+    return weights.Groups(members, start, codes[members, c][start[:-1]])
+
+
+def test_affinity__is_the_exponential_below_the_nearest_cluster(world):
+    A, shift = affinities(world)
+    np.testing.assert_allclose(shift, logits(world).max(axis=1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(A, np.exp(logits(world) - shift[:, None]), rtol=2e-5)
+
+
+def test_tempered__has_the_penalty_in_it(world):
+    slope = pad_rows(2 / world["sigma"])
+    offset = np.where(slope > 0, slope, 1e30).astype(np.float32)
+    A, shift = np.empty((N, K), np.float32), np.empty(N, np.float32)
+    affinity_kernels.tempered(
+        world["Z"],
+        pad_rows(world["Y"].T),
+        slope,
+        offset,
+        world["codes"],
+        world["log_tilt"],
+        A,
+        shift,
+    )
+    np.testing.assert_allclose(A / A.sum(axis=1, keepdims=True), soft(world), rtol=3e-5, atol=1e-9)
+
+
+def test_assignments__are_the_softmax(world):
+    A, _ = affinities(world)
+    R = np.empty((N, K), np.float32)
+    weights.assignments(A, world["codes"], world["tilt"], world["sigma"], R)
+    np.testing.assert_allclose(R, soft(world), rtol=3e-5, atol=1e-9)
+
+
+def test_sum_levels__adds_up_assignments_and_their_energy(world):
+    A, shift = affinities(world)
+    R, codes, start = soft(world), world["codes"], tiles(world["codes"])
+    first = np.empty((len(start) - 1, K), np.int64)
+    rest, energy = np.zeros((B, K), np.int64), np.empty(len(first))
+    args = (A, shift, codes, world["tilt"], world["sigma"], start, SCALE, first, rest, energy)
+    weights.sum_levels(*args)
+    level = codes[start[:-1], 0]
+    levels, begin = np.unique(level, return_index=True)
+    folded = np.empty((len(levels), K), np.int64)
+    log_tilt = world["log_tilt"][levels]
+    added = weights.fold_tiles(first, begin, log_tilt, world["sigma"], SCALE, folded)
+    O = np.array([R[(codes == b).any(axis=1)].sum(axis=0) for b in range(B)])
+    np.testing.assert_allclose(folded / SCALE, O[levels], rtol=1e-5)
+    if codes.shape[1] == 2:
+        np.testing.assert_allclose(rest[2:] / SCALE, O[2:], rtol=1e-5)
+        own = O[2:] * world["log_tilt"][2:] * world["sigma"]
+        added += own.sum()
+    expected = np.sum(world["sigma"] * R * (np.log(R) - logits(world)))
+    assert energy.sum() + added == pytest.approx(expected, rel=1e-5)
+
+
+def test_sum_combinations__adds_up_assignments(world):
+    A, _ = affinities(world)
+    combination = np.unique(world["codes"], axis=0, return_inverse=True)[1].reshape(-1)
+    G = np.zeros((combination.max() + 1, K), np.int64)
+    args = (A, world["codes"], world["tilt"], world["sigma"], combination.astype(np.int32))
+    weights.sum_combinations(*args, SCALE, G)
+    expected = [soft(world)[combination == q].sum(axis=0) for q in range(len(G))]
+    np.testing.assert_allclose(G / SCALE, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64])
+def test_sum_moments__adds_up_weighted_cells_of_each_level(world, number):
+    A, _ = affinities(world)
+    codes, Z = world["codes"], world["Z"].astype(number)
+    M = np.zeros((B, D, K), np.int64)
+    for c in range(codes.shape[1]):
+        args = (A, codes, world["tilt"], world["sigma"], groups(codes, c), Z, SCALE, M)
+        weights.sum_moments(*args)
+    of_level = [(codes == b).any(axis=1) for b in range(B)]
+    expected = [Z[cells].T.astype(float) @ soft(world)[cells] for cells in of_level]
+    np.testing.assert_allclose(M / SCALE, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_subtract_effects__moves_all_but_zero_rows(world):
+    A, _ = affinities(world)
+    codes = world["codes"]
+    W = np.random.default_rng(1).normal(size=(B, K, D))
+    Z_hat = world["Z"].copy()
+    for c in range(codes.shape[1]):
+        shared = groups(codes, c)
+        args = (A, codes, world["tilt"], world["sigma"], shared, world["Z"], pad_rows(W))
+        weights.subtract_effects(*args, Z_hat)
+    effect = np.einsum("ik,ickd->id", soft(world), W[codes])
+    expected = np.where(world["Z"].any(axis=1, keepdims=True), world["Z"] - effect, 0)
+    np.testing.assert_allclose(Z_hat, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("n", "inner", "width"), [(1, 1, 16), (4, 3, 48), (7, 9, 112), (13, 2, 64)]
+)
+def test_products__are_those_of_numpy(number, n, inner, width):
+    draws = np.random.default_rng(3)
+    wide = draws.normal(size=(n, inner + 2)).astype(number)  # rows longer than the inner dimension
+    B = draws.normal(size=(inner, width)).astype(number)
+    C = np.full((n + 1, width), -1, number)
+    product.multiply(wide, B, C)
+    np.testing.assert_allclose(C[:n], wide[:, :inner] @ B, rtol=1e-4, atol=1e-5)
+    assert (C[n] == -1).all()
+    A = draws.normal(size=(inner, n)).astype(number)
+    product.multiply_transposed(A, B, C)
+    np.testing.assert_allclose(C[:n], A.T @ B, rtol=1e-4, atol=1e-5)
+    assert (C[n] == -1).all()
+
+
+def test_padded__is_the_next_multiple():
+    assert [product.padded(w) for w in (1, 16, 17, 100)] == [16, 16, 32, 112]
+
+
+def test_rows__go_where_the_order_says_and_come_back():
+    draws = np.random.default_rng(5)
+    X, order = draws.normal(size=(N, D)), draws.permutation(N)
+    gathered = np.empty((N, D), np.float32)
+    rows.gather_rows(X, order, 0.5, gathered)
+    np.testing.assert_array_equal(gathered, (0.5 * X[order]).astype(np.float32))
+    back = np.empty_like(gathered)
+    rows.scatter_rows(gathered, order, 2.0, back)
+    np.testing.assert_array_equal(back, X.astype(np.float32))
+    rows.permute_rows(gathered, order.copy(), 2.0)
+    np.testing.assert_array_equal(gathered, back)
+
+
+def test_unit_rows__have_length_one_or_stay_zero():
+    Z = np.array([[3, 4], [0, 0], [1e-18, 0]], np.float32)
+    U = np.empty_like(Z)
+    rows.unit_rows(Z, U)
+    np.testing.assert_allclose(U[0], [0.6, 0.8], rtol=1e-6)
+    assert not U[1].any()
