@@ -84,7 +84,7 @@ def test_pynndescent__finds_nearly_all_and_says_its_name():
 def test_from_scanpy__holds_one_cell_less_than_scanpy_was_asked_for():
     cells = world(n_cells=400).embedding
     adata = anndata.AnnData(obsm={"X": cells.copy()}, shape=(400, 0))
-    sc.pp.neighbors(adata, n_neighbors=15, use_rep="X", transformer="sklearn")
+    sc.pp.neighbors(adata, 15, use_rep="X", method="gauss", transformer="sklearn")
     read = Neighbors.from_scanpy(adata.obsp["distances"])
     assert read.indices.shape == (400, 14)
     np.testing.assert_array_equal(read.indices, find_neighbors(cells, 14).indices)
