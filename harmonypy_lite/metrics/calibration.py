@@ -8,12 +8,13 @@ the cells, so that calibrated values are reproducible to their standard error, r
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonypy_lite.errors import NotApplicable
+from harmonypy_lite.errors import HarmonyWarning, NotApplicable
 from harmonypy_lite.metrics.connectivity import Mode, largest_components
 from harmonypy_lite.metrics.inputs import Categories, at_least_two
 from harmonypy_lite.metrics.lisi import (
@@ -148,6 +149,11 @@ def graph_connectivity(
     cells = np.bincount(pairs, minlength=labels.n * batches.n).reshape(labels.n, batches.n)
     shared = (cells > 0).sum(axis=1) > 1
     if not shared.any():
+        warnings.warn(
+            "no label is in two batches: connectivity says nothing about mixing.",
+            HarmonyWarning,
+            stacklevel=2,
+        )
         return Calibrated(float(largest.mean()), float("nan"))
     floor = float((cells.max(axis=1) / labels.sizes)[shared].mean())
     calibrated = (largest[shared].mean() - floor) / (1 - floor)

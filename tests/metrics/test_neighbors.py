@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import anndata
 import numpy as np
 import pytest
@@ -81,10 +84,30 @@ def test_pynndescent__finds_nearly_all_and_says_its_name():
     assert found.method == "pynndescent"
 
 
+def test_pynndescent__rows_that_it_could_not_fill_are_searched_exactly(monkeypatch):
+    cells = world(n_cells=200).embedding
+    exact = find_neighbors(cells, 10)
+    indices = np.hstack([np.arange(200)[:, None], exact.indices])
+    distances = np.hstack([np.zeros((200, 1)), exact.distances])
+    indices[[3, 50], 4:], distances[[3, 50], 4:] = -1, np.inf
+
+    class Failing:
+        neighbor_graph = indices, distances
+
+        def __init__(self, points, **arguments):
+            assert points.dtype == np.float32
+            assert arguments["n_neighbors"] == 11
+
+    monkeypatch.setitem(sys.modules, "pynndescent", SimpleNamespace(NNDescent=Failing))
+    found = find_neighbors(cells, 10, method="pynndescent")
+    np.testing.assert_array_equal(found.indices, exact.indices)
+    np.testing.assert_allclose(found.distances, exact.distances, rtol=1e-12)
+
+
 def test_from_scanpy__holds_one_cell_less_than_scanpy_was_asked_for():
     cells = world(n_cells=400).embedding
     adata = anndata.AnnData(obsm={"X": cells.copy()}, shape=(400, 0))
-    sc.pp.neighbors(adata, n_neighbors=15, use_rep="X", transformer="sklearn")
+    sc.pp.neighbors(adata, 15, use_rep="X", method="gauss", transformer="sklearn")
     read = Neighbors.from_scanpy(adata.obsp["distances"])
     assert read.indices.shape == (400, 14)
     np.testing.assert_array_equal(read.indices, find_neighbors(cells, 14).indices)

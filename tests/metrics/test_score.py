@@ -92,6 +92,15 @@ def test_score__says_why_a_value_is_missing_and_what_a_total_lacks():
     assert table[table.raw.isna() & table.calibrated.isna()].reason.str.len().min() > 0
 
 
+def test_score__says_when_connectivity_cannot_be_calibrated():
+    adata = annotated()
+    adata.obs["copy"] = adata.obs["donor"].astype(str)
+    table = score(adata, "donor", "copy", metrics=["graph_connectivity"])
+    assert value(table, "graph_connectivity") > 0
+    assert np.isnan(value(table, "graph_connectivity", "calibrated"))
+    assert "no label is in two batches" in value(table, "graph_connectivity", "reason")
+
+
 def test_score__works_without_labels_and_then_gives_no_total():
     table = score(annotated(), "donor")
     assert value(table, "ilisi") > 0
