@@ -30,6 +30,7 @@ class Blocks:
         self.fixed, self.K, self.rng = FixedPoint(n), K, rng
         self.codes = np.column_stack([rng.integers(0, 3, n), 3 + rng.integers(0, 2, n)])
         self.block = rng.integers(0, n_blocks, n)
+        self.codes[(self.block > 2) & (self.codes[:, 0] == 1), 0] = 0  # not all have all levels
         self.share = np.bincount(self.codes.ravel(), minlength=5) / n
         self.R = np.zeros((n, K))
         self.energy = np.zeros(n_blocks)
