@@ -6,10 +6,11 @@ as long as the pieces do not: cut the work by size, never by `worker_count`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harmonypy_lite.errors import InvalidInput
 
@@ -68,7 +69,8 @@ class Workers:
     def __init__(self, n_jobs: int | None = None) -> None:
         self.count = worker_count(n_jobs)
         self._pool = ThreadPoolExecutor(self.count) if self.count > 1 else None
-        self._limits = _blas().limit(limits=1, user_api="blas")
+        _single_blas.hold()
+        self._open = True
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """Return ``[function(item) for item in items]``, in order; the first error is raised."""
@@ -78,10 +80,13 @@ class Workers:
         return list(self._pool.map(function, pieces))
 
     def close(self) -> None:
-        """End the threads and give BLAS its own back."""
+        """End the threads and give BLAS its own back; a second call does nothing."""
+        if not self._open:
+            return
+        self._open = False
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-        self._limits.restore_original_limits()
+        _single_blas.release()
 
     def __enter__(self) -> Workers:
         return self
@@ -105,6 +110,34 @@ def map_threads(
     """
     with Workers(n_jobs) as workers:
         return workers.map(function, items)
+
+
+class _SingleBlas:
+    """BLAS at one thread for as long as anyone holds it.
+
+    The setting belongs to the process. Runs in several Python threads overlap in any order, so
+    only the first to come sets it and only the last to leave puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._limits: Any = None
+
+    def hold(self) -> None:
+        with self._lock:
+            if self._holders == 0:
+                self._limits = _blas().limit(limits=1, user_api="blas")
+            self._holders += 1
+
+    def release(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0:
+                self._limits.restore_original_limits()
+
+
+_single_blas = _SingleBlas()
 
 
 @cache

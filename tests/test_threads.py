@@ -7,10 +7,10 @@ import time
 
 import joblib
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.threads import map_threads, worker_count
+from harmonypy_lite.threads import Workers, map_threads, worker_count
 
 
 def test_worker_count__counts_as_joblib_does():
@@ -61,3 +61,16 @@ def test_map_threads__raises_the_first_error_and_starts_no_more_work():
     with pytest.raises(KeyError, match="0"):
         map_threads(fail_at_once, range(200), n_jobs=2)
     assert len(started) < 200
+
+
+def test_workers__overlapping_runs_leave_blas_as_they_found_it():
+    def blas_threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    with threadpool_limits(limits=2, user_api="blas"):
+        first, second = Workers(1), Workers(1)
+        first.close()
+        first.close()
+        assert blas_threads() == {1}
+        second.close()
+        assert blas_threads() == {2}

@@ -15,6 +15,11 @@ def unit_rows(X: np.ndarray) -> np.ndarray:
     return np.divide(X, norm, out=np.zeros_like(X), where=norm > 0)
 
 
+def turned(Y: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Return unit centroids along `directions` (K, d); a row without direction keeps its old one."""
+    return np.where(directions.any(axis=1, keepdims=True), unit_rows(directions), Y)
+
+
 def expected(n: np.ndarray, level_share: np.ndarray) -> np.ndarray:
     """E_kb = n_k Pr_b: cells of level b in cluster k if levels were spread evenly (2019, eq. 5)."""
     return n[:, None] * level_share[None, :]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harmonypy_lite.method import ridge
-from harmonypy_lite.method.formulas import unit_rows
+from harmonypy_lite.method.formulas import turned
 from harmonypy_lite.method.history import History
 from harmonypy_lite.method.passes import (
     Assign,
@@ -85,7 +85,7 @@ def cluster(
     history.rounds.append([])
     for _ in range(setting.params.max_iter_clustering or 1):
         if setting.rules.moving_centroids:
-            Y = unit_rows(table.direction)
+            Y = turned(Y, table.direction)
         for block in range(cells.n_blocks):
             table.take_out(block)
             P = setting.penalty(table)
@@ -107,8 +107,7 @@ def correct(
     if setting.rules.moving_centroids:
         table.direction = cells.run(Correct(effects.W))
         return Y
-    found = effects.intercept.any(axis=1, keepdims=True)
-    Y = np.where(found, unit_rows(effects.intercept), Y)
+    Y = turned(Y, effects.intercept)
     table.replace(cells.run(CorrectAndAssign(effects.W, Y)))
     return Y
 
