@@ -16,7 +16,7 @@ def unit_rows(X: np.ndarray) -> np.ndarray:
 
 
 def turned(Y: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Return unit centroids along `directions` (K, d); a row without direction keeps its old one."""
+    """Return unit centroids along `directions` (K, d); one without a direction stays."""
     return np.where(directions.any(axis=1, keepdims=True), unit_rows(directions), Y)
 
 
