@@ -7,7 +7,7 @@ bar falls.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,18 @@ from harmonypy_lite.kernels.jit import inlined, kernel
 
 Array = NDArray[Any]
 LANES = 64  # surrogates compared with the bar at once; a block has a multiple of these columns
+
+
+class Found(NamedTuple):
+    """Where `refine` and `nearest_by_differences` write.
+
+    Numba's cache on disk names the class of an argument: only classes of this package may be
+    passed, or other processes could not read the cache.
+    """
+
+    indices: Array  # (N, k)
+    distances: Array  # (N, k)
+    certified: Array  # (N,)
 
 
 @inlined
@@ -120,7 +132,7 @@ def refine(
     values: Array,
     places: Array,
     length: Array,
-    out: Any,
+    out: Found,
 ) -> None:
     """Replace surrogates by float64 distances, sort, and certify that no column was missed.
 
@@ -153,7 +165,7 @@ def refine(
 
 
 @kernel
-def nearest_by_differences(points: Array, cells: Array, out: Any) -> None:
+def nearest_by_differences(points: Array, cells: Array, out: Found) -> None:
     """Search all other cells for each of `cells`: sum_t (x_t - y_t)², ties by lowest number.
 
     IN points (N, d); cells (n,).  OUT out: indices (N, k), distances (N, k), certified (N,).

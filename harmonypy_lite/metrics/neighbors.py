@@ -207,12 +207,6 @@ def method_for(n_cells: int, method: Method = "auto") -> Method:
     return method
 
 
-class _Result(NamedTuple):
-    indices: NDArray[np.int32]
-    distances: NDArray[np.float64]
-    certified: NDArray[np.bool_]
-
-
 class _Product(NamedTuple):
     """Queries and columns whose float32 product is the surrogate |y|²/2 - x·y."""
 
@@ -229,7 +223,7 @@ def _exact(embedding: NDArray[np.floating], k: int, n_jobs: int | None) -> Neigh
     exponent = np.clip(np.frexp(np.abs(embedding).max())[1], limits.minexp + 2, limits.maxexp - 2)
     scale = 2.0 ** -float(exponent)  # exact, and leaves products that float32 can hold
     product = _prepare(embedding * embedding.dtype.type(scale))
-    found = _Result(
+    found = knn.Found(
         np.empty((n_cells, k), np.int32), np.empty((n_cells, k)), np.empty(n_cells, np.bool_)
     )
 
@@ -256,7 +250,7 @@ def _prepare(points: NDArray[np.floating]) -> _Product:
     return _Product(points, queries, columns, half_norm, (dims + 16) * 2.0**-23)
 
 
-def _search_rows(product: _Product, first_row: int, found: _Result) -> None:
+def _search_rows(product: _Product, first_row: int, found: knn.Found) -> None:
     """Search all columns for `_ROWS` cells; fills their rows of `found`."""
     n_cells, k = found.indices.shape
     rows = min(_ROWS, n_cells - first_row)
@@ -287,7 +281,7 @@ def _search_rows(product: _Product, first_row: int, found: _Result) -> None:
 
 
 def _search_again(
-    points: NDArray[np.floating], cells: NDArray[np.int64], found: _Result, n_jobs: int | None
+    points: NDArray[np.floating], cells: NDArray[np.int64], found: knn.Found, n_jobs: int | None
 ) -> None:
     pieces = [cells[i : i + 64] for i in range(0, len(cells), 64)]
     map_threads(lambda piece: knn.nearest_by_differences(points, piece, found), pieces, n_jobs)
@@ -313,6 +307,6 @@ def _approximate(points: NDArray[np.floating], k: int, seed: int, n_jobs: int | 
     failed = np.flatnonzero((indices < 0).any(axis=1))
     indices[failed], distances[failed] = np.arange(k + 1), 0.0  # valid until searched again
     held = Neighbors(indices, distances, True).others()
-    found = _Result(held.indices, held.distances, np.ones(n_cells, np.bool_))
+    found = knn.Found(held.indices, held.distances, np.ones(n_cells, np.bool_))
     _search_again(points, failed, found, n_jobs)
     return Neighbors(found.indices, found.distances, False, "pynndescent")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import pytest
 from worlds import frozen
@@ -11,14 +9,10 @@ from worlds import frozen
 from harmonypy_lite.kernels import distances, groups, kbet, knn, lisi, overlap
 
 
-class Found(NamedTuple):
-    indices: np.ndarray
-    distances: np.ndarray
-    certified: np.ndarray
-
-
 def empty(n_cells, k):
-    return Found(np.full((n_cells, k), -1), np.full((n_cells, k), np.nan), np.zeros(n_cells, bool))
+    return knn.Found(
+        np.full((n_cells, k), -1), np.full((n_cells, k), np.nan), np.zeros(n_cells, bool)
+    )
 
 
 @pytest.fixture
