@@ -64,14 +64,17 @@ class Case:
         return Moments(twin.frozen(level_sum), twin.frozen(combinations), twin.frozen(weight))
 
     def solve(self, penalties: np.ndarray, threshold: float | None = 1e-5) -> ridge.Effects:
-        return ridge.solve(
-            twin.frozen(self.observed),
-            self.moments(),
-            twin.frozen(penalties),
-            twin.frozen(self.level_size),
-            self.covariates,
-            threshold,
-        )
+        moments = self.moments()
+        O = twin.frozen(ridge.level_weights(twin.frozen(self.observed), moments))
+        size = twin.frozen(self.level_size)
+        kept = ridge.kept_levels(O, size, self.covariates, threshold)
+        excluded = ridge.excluded_combinations(moments, kept)
+        without = 0.0 if excluded is None else self.excluded_sum(excluded)
+        return ridge.solve(O, moments, twin.frozen(penalties), twin.frozen(kept), without)
+
+    def excluded_sum(self, excluded: np.ndarray) -> np.ndarray:
+        _, which = np.unique(self.codes, axis=0, return_inverse=True)
+        return (self.R * excluded.T[which.reshape(-1)]).T @ self.Z
 
     def dense(
         self, penalties: np.ndarray, kept: np.ndarray | None = None
@@ -250,3 +253,19 @@ def test_kept_levels__are_those_above_the_share() -> None:
     size = np.array([100, 100, 100, 100, 100])
     kept = ridge.kept_levels(observed, size, [slice(0, 3), slice(3, 5)], 0.01)
     np.testing.assert_array_equal(kept, [[0, 1, 1, 0, 0], [1, 0, 1, 0, 0]])
+
+
+@pytest.mark.parametrize("share", [1e-3, 0.02])
+def test_solve__leaves_out_cells_with_pruned_levels_only(share: float) -> None:
+    # Level 0 of the first covariate and level 4 of the second are pruned in cluster 2: the cells
+    # that have both leave the regression, those with one of them stay in it.
+    case = Case("crossed")
+    case.thin(0, 2, share)
+    case.thin(4, 2, share)
+    threshold = case.observed[2, [0, 4]].max() / case.level_size[[0, 4]].min() * 1.01
+    kept = np.ones((6, 7), bool)
+    kept[2, [0, 4]] = False
+    penalties = np.full((6, 7), 0.7)
+    found = case.solve(penalties, threshold)
+    np.testing.assert_array_equal(found.pruned, ~kept)
+    assert_solved(found, case.dense(penalties, kept), 1e-9)

@@ -86,3 +86,8 @@ for flavor in ("harmony2", "harmony1"):
         assert run.returncode == 0, run.stderr[-2000:]
         sums.append([float(x) for x in run.stdout.split()])
     np.testing.assert_allclose(sums[0], sums[1], rtol=1e-4)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-87, -20), (0, 88)])
+def test_exp__is_within_five_units_to_the_ends_of_its_range(low: float, high: float) -> None:
+    assert ulps(np.linspace(low, high, 400_001).astype(np.float32)).max() < 5

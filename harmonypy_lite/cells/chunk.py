@@ -203,6 +203,21 @@ class ChunkWork:
         A, _, tilt = affinities
         kernels.sum_combinations(A, codes, tilt, self.sigma, combination, self.fixed.scale, out)
 
+    def add_excluded(
+        self,
+        affinities: Affinities,
+        codes: np.ndarray,
+        combination: np.ndarray,
+        excluded: np.ndarray,
+        z: np.ndarray,
+        out: np.ndarray,
+    ) -> None:
+        """Add R'z of the cells whose combination is excluded (Q, K) to `out` (d, K)."""
+        A, _, tilt = affinities
+        kernels.sum_excluded(
+            A, codes, tilt, self.sigma, combination, excluded, z, self.fixed.scale, out
+        )
+
     def corrected(
         self,
         affinities: Affinities,

@@ -26,6 +26,7 @@ from harmonypy_lite.method.passes import (
     CorrectAndAssign,
     Moments,
     Reassign,
+    SumExcluded,
     SumMoments,
 )
 from harmonypy_lite.threads import Workers
@@ -139,6 +140,23 @@ class InMemoryCells:
         if not several:
             return Moments(level_sum, None, None)
         return Moments(level_sum, combinations, fixed.to_float(G).T)
+
+    @run.register
+    def _(self, task: SumExcluded) -> np.ndarray:
+        excluded = np.ascontiguousarray(task.excluded.T)
+
+        def add(span: Span) -> np.ndarray:
+            out = np.zeros((self._n_dims, self._n_clusters), np.int64)
+            for chunk in self._chunks(span):
+                codes = self._codes(chunk)
+                combination = self._arrangement.combination[self._rows(chunk)]
+                affinities = self._affinities(chunk, self._in_force[span.block])
+                z = self._z(chunk)
+                self._work.add_excluded(affinities, codes, combination, excluded, z, out)
+            return out
+
+        sums = np.sum(self._workers.map(add, self._all_spans()), axis=0)
+        return self._work.fixed.to_float(sums).T * self._unit
 
     @run.register
     def _(self, task: Correct) -> np.ndarray | None:

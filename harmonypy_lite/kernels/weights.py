@@ -168,6 +168,26 @@ def sum_moments(A, codes, tilt, sigma, groups, X, scale, M):
 
 
 @kernel
+def sum_excluded(A, codes, tilt, sigma, combination, excluded, X, scale, M):
+    """M_pk += sum over cells with excluded[combination_i, k] of R_ik x_ip.
+
+    IN A (n,K), codes (n,C), tilt (B,K), sigma (K), combination (n), excluded (Q,K) bool, X (n,d),
+    scale. OUT M (d,K) int64.
+    """
+    row = np.empty(A.shape[1], np.float32)
+    for i in range(A.shape[0]):
+        q = combination[i]
+        if not excluded[q].any():
+            continue
+        total, _ = weigh(A, codes, i, tilt, sigma, row)
+        for k in range(row.size):
+            if excluded[q, k]:
+                weight = np.float64(row[k] * (np.float32(1.0) / total))
+                for p in range(X.shape[1]):
+                    M[p, k] += np.int64(weight * X[i, p] * scale)
+
+
+@kernel
 def subtract_effects(A, codes, tilt, sigma, groups, Z, W, Z_hat):
     """z_hat_i -= sum_k R_ik W[code_ic, k] for one covariate c; zero rows stay as they are.
 

@@ -23,6 +23,7 @@ from harmonypy_lite.method.passes import (
     Correct,
     CorrectAndAssign,
     Reassign,
+    SumExcluded,
     SumMoments,
 )
 from harmonypy_lite.method.rules import Setting
@@ -58,14 +59,7 @@ def integrate(
     history.start = setting.objective(table)
     while True:
         Y = cluster(cells, table, Y, setting, history, on_round)
-        effects = ridge.solve(
-            table.O,
-            cells.run(SumMoments()),
-            setting.ridge_penalties(table),
-            setting.level_size,
-            setting.covariates,
-            setting.prune_threshold,
-        )
+        effects = regress(cells, table, setting)
         on_correction(Y, effects)
         if history.settled():
             cells.run(Correct(effects.W))
@@ -95,6 +89,16 @@ def cluster(
         if history.rounds_settled():
             break
     return Y
+
+
+def regress(cells: Cells, table: Composition, setting: Setting) -> ridge.Effects:
+    """In each cluster, regress the cells on the levels they have."""
+    moments = cells.run(SumMoments())
+    O = ridge.level_weights(table.O, moments)
+    kept = ridge.kept_levels(O, setting.level_size, setting.covariates, setting.prune_threshold)
+    excluded = ridge.excluded_combinations(moments, kept)
+    excluded_sum = 0.0 if excluded is None else cells.run(SumExcluded(excluded))
+    return ridge.solve(O, moments, setting.ridge_penalties(table), kept, excluded_sum)
 
 
 def correct(

@@ -1,4 +1,4 @@
-"""What the method asks of the cells: five passes, and the sums that each returns.
+"""What the method asks of the cells: six passes, and the sums that each returns.
 
 A backend (a class in `cells/`) holds the cells and answers ``run(pass)`` or ``run(pass, block)``.
 It never knows which flavour it serves. Sums travel as int64 fixed point (`FixedPoint`), so that
@@ -34,6 +34,13 @@ class Reassign:
 @dataclass(frozen=True)
 class SumMoments:
     """R' z per level, with the R in force: what the ridge regression needs. Returns `Moments`."""
+
+
+@dataclass(frozen=True)
+class SumExcluded:
+    """sum_i R_ik z_i over the cells whose combination of levels is excluded. Returns (K, d)."""
+
+    excluded: np.ndarray  # (K, Q) bool
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from harmonypy_lite.errors import NumericalError
 from harmonypy_lite.method.passes import Moments
 
 
@@ -39,49 +40,69 @@ def kept_levels(
     return kept
 
 
+def excluded_combinations(moments: Moments, kept: np.ndarray) -> np.ndarray | None:
+    """Return the (K, Q) combinations of levels whose cells do not enter a cluster's regression.
+
+    Those are the combinations of which no level is kept. None if there is nothing to exclude: with
+    one covariate, sums per level say it all.
+    """
+    if moments.combinations is None or moments.weight is None:
+        return None
+    excluded = moments.weight > 0
+    for column in moments.combinations.T:
+        excluded &= ~kept[:, column]
+    return excluded if excluded.any() else None
+
+
+def level_weights(O: np.ndarray, moments: Moments) -> np.ndarray:
+    """Return O (K, B); with several covariates from the combinations, to match them exactly."""
+    if moments.combinations is None or moments.weight is None:
+        return O
+    sums = np.zeros(O.T.shape)
+    for column in moments.combinations.T:
+        np.add.at(sums, column, moments.weight.T)
+    return sums.T
+
+
 def solve(
     O: np.ndarray,
     moments: Moments,
     penalties: np.ndarray,
-    level_size: np.ndarray,
-    covariates: Sequence[slice],
-    threshold: float | None,
+    kept: np.ndarray,
+    excluded_sum: np.ndarray | float = 0.0,
 ) -> Effects:
     """Return the effects of all levels in all clusters.
 
     Parameters
     ----------
     O
-        (K, B) cells of each level in each cluster.
+        (K, B) cells of each level in each cluster, from :func:`level_weights`.
     moments
         Sums over the cells.
     penalties
         (K, B) lambda_kb.
-    level_size
-        (B,) cells per level.
-    covariates
-        The levels of each covariate.
-    threshold
-        See :func:`kept_levels`; None keeps every level that has weight.
+    kept
+        (K, B) from :func:`kept_levels`.
+    excluded_sum
+        (K, d) sum of R_ik z_i over the cells of :func:`excluded_combinations`.
     """
     S, combinations, weight = moments
     if combinations is None or weight is None:
-        kept = kept_levels(O, level_size, covariates, threshold)
         W, intercept = _solve_one_covariate(S, O, penalties, kept)
-    else:
-        # The same O, from the sums of the combinations, so that they agree to the last bit.
-        O = _level_weights(combinations, weight, level_size.size)
-        kept = kept_levels(O, level_size, covariates, threshold)
-        W, intercept = _solve_several(S, combinations, weight, O, penalties, kept)
+        return Effects(W, intercept, ~kept)
+    W = np.zeros_like(S)
+    intercept = np.zeros((S.shape[0], S.shape[2]))
+    excluded_sum = np.broadcast_to(excluded_sum, intercept.shape)
+    for k in np.flatnonzero(kept.any(axis=1)):
+        cluster = _Cluster(combinations, weight[k], S[k], O[k], penalties[k], kept[k])
+        try:
+            W[k], intercept[k] = _solve_cluster(cluster, excluded_sum[k])
+        except np.linalg.LinAlgError as error:
+            raise NumericalError(
+                f"The ridge regression of cluster {k} ({kept[k].sum()} levels, smallest penalty "
+                f"{penalties[k][kept[k]].min():g}) is singular: raise ridge_lambda or alpha."
+            ) from error
     return Effects(W, intercept, ~kept)
-
-
-def _level_weights(combinations: np.ndarray, weight: np.ndarray, n_levels: int) -> np.ndarray:
-    """O_kb from the weights of the combinations of levels, (K, B)."""
-    O = np.zeros((n_levels, len(weight)))
-    for column in combinations.T:
-        np.add.at(O, column, weight.T)
-    return O.T
 
 
 def _solve_one_covariate(
@@ -103,100 +124,109 @@ def _solve_one_covariate(
     return W, intercept
 
 
-def _solve_several(
-    S: np.ndarray,
-    combinations: np.ndarray,
-    weight: np.ndarray,
-    O: np.ndarray,
-    penalties: np.ndarray,
-    kept: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Solve cluster by cluster; see :func:`_solve_cluster`."""
-    W = np.zeros_like(S)
-    intercept = np.zeros((S.shape[0], S.shape[2]))
-    for k in np.flatnonzero(kept.any(axis=1)):
-        W[k], intercept[k] = _solve_cluster(
-            combinations, weight[k], S[k], O[k], penalties[k], kept[k]
-        )
-    return W, intercept
+class _Cluster(NamedTuple):
+    """What the regression of one cluster works with; shapes as in `solve`, without K."""
+
+    combinations: np.ndarray  # (Q, C)
+    weight: np.ndarray  # (Q,)
+    S: np.ndarray  # (B, d)
+    O: np.ndarray  # (B,)
+    penalties: np.ndarray  # (B,)
+    kept: np.ndarray  # (B,)
 
 
-def _solve_cluster(
-    combinations: np.ndarray,
-    weight: np.ndarray,
-    S: np.ndarray,
-    O: np.ndarray,
-    penalties: np.ndarray,
-    kept: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
+def _solve_cluster(own: _Cluster, excluded_sum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Solve one cluster with several covariates.
 
-    The levels of the first covariate (the one with most levels) exclude each other, so that their
-    part of the normal matrix is diagonal, D. With F the part that couples them to the rest and M
-    the rest (intercept and further levels), the Schur complement (M - F' D^-1 F) is all that needs
-    a dense solution.
+    In the normal equations the levels a of the first covariate (the one with most levels) exclude
+    each other, so that their part is diagonal, D = O_a + lambda_a. With x the intercept and the
+    levels of the other covariates, M their part and F what couples them to a:
+
+        D W_a + F x = S_a,    F' W_a + M x = s    =>    (M - F' D^-1 F) x = s - F' D^-1 S_a.
+
+    All columns are nearly collinear (each covariate's levels add up to the intercept; only lambda
+    tells them apart), so what cancels in the difference is left out on paper: with F_a0 = O_a, rest
+    = weight of the cells whose first level is not kept, and j a level of another covariate,
+
+        entry (0, 0) = sum_a O_a lambda_a / D_a + rest,
+        entry (0, j) = sum_a F_aj lambda_a / D_a + rest_j,
+        entry (j, j) = sum_a F_aj (O_a - F_aj + lambda_a) / D_a + rest_j + lambda_j,
+        right side 0 = sum_a S_a lambda_a / D_a + sum over the rest.
     """
-    a = np.unique(combinations[:, 0])
-    a = a[kept[a]]
-    others = np.setdiff1d(np.flatnonzero(kept), a)
-    # Place 0 of the dense part is the intercept; levels left out share a place that is cut off.
-    place = np.full(O.size, others.size + 1)
-    place[others] = np.arange(1, others.size + 1)
-    M = _dense_part(combinations[:, 1:], weight, place, others.size + 2)
-    enters = kept[combinations].any(axis=1)
-    M[0, 0] = weight[enters].sum()
-    M[np.diag_indices(len(M))] += np.append(0.0, penalties[others])
-    right = np.vstack([_entering_sum(combinations, weight, S, O, enters), S[others]])
-    F = _coupling(combinations, weight, place, a, others.size + 2)
-    F[:, 0] = O[a]
-    inverse = 1.0 / (O[a] + penalties[a])
-    M -= F.T @ (F * inverse[:, None])
-    right -= F.T @ (S[a] * inverse[:, None])
-    beta = np.linalg.solve(M, right)
-    W = np.zeros_like(S)
-    W[a] = (S[a] - F @ beta) * inverse[:, None]
-    W[others] = beta[1:]
-    return W, beta[0]
+    first = np.unique(own.combinations[:, 0])
+    a = first[own.kept[first]]
+    others = np.setdiff1d(np.flatnonzero(own.kept), first)
+    F, rest = _coupling(own, a, others), _rest(own, others)
+    D = own.O[a] + own.penalties[a]
+    left = own.penalties[a] / D
+    x_matrix = rest - F.T @ (F / D[:, None])
+    x_matrix[0, :] = x_matrix[:, 0] = rest[0] + F.T @ left
+    place = np.arange(1, len(x_matrix))
+    stays = (own.O[a] + own.penalties[a])[:, None] - F[:, 1:]
+    x_matrix[place, place] = (F[:, 1:] * stays / D[:, None]).sum(axis=0)
+    x_matrix[place, place] += rest[place, place] + own.penalties[others]
+    right = own.S[others] - F[:, 1:].T @ (own.S[a] / D[:, None])
+    lone = first[~own.kept[first]]
+    right_0 = left @ own.S[a] + own.S[lone].sum(axis=0) - excluded_sum
+    x = np.linalg.solve(x_matrix, np.vstack([right_0, right]))
+    W = np.zeros_like(own.S)
+    W[a] = (own.S[a] - F @ x) / D[:, None]
+    W[others] = x[1:]
+    return W, x[0]
 
 
-def _dense_part(
-    further: np.ndarray, weight: np.ndarray, place: np.ndarray, size: int
-) -> np.ndarray:
-    """Normal matrix of the intercept and the further covariates' levels, without penalty."""
-    M = np.zeros(size * size)
-    columns = [np.zeros(len(further), np.int64), *(place[column] for column in further.T)]
-    for left in columns:
-        for right in columns:
-            M += np.bincount(left * size + right, weight, size * size)
-    return M.reshape(size, size)[:-1, :-1].copy()
-
-
-def _coupling(
-    combinations: np.ndarray, weight: np.ndarray, place: np.ndarray, a: np.ndarray, size: int
-) -> np.ndarray:
-    """Weight that each level of the first covariate shares with each level of the others."""
-    row = np.full(place.size, a.size)
+def _coupling(own: _Cluster, a: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """F: weight that each first level shares with the intercept (all of it) and other levels."""
+    row = np.full(own.O.size, a.size)  # one more row takes the levels that are not kept
     row[a] = np.arange(a.size)
-    row_of = row[combinations[:, 0]]
-    F = np.zeros((a.size + 1) * size)
-    for column in combinations[:, 1:].T:
-        F += np.bincount(row_of * size + place[column], weight, F.size)
-    return F.reshape(a.size + 1, size)[:-1, :-1].copy()
+    row_of = row[own.combinations[:, 0]]
+    F = _shared(own, row_of, _places(own, others), (a.size + 1, others.size + 2))
+    F[:-1, 0] = own.O[a]
+    return F[:-1, :-1]
 
 
-def _entering_sum(
-    combinations: np.ndarray, weight: np.ndarray, S: np.ndarray, O: np.ndarray, enters: np.ndarray
-) -> np.ndarray:
-    """Sum of R_ik z_i over the cells that enter, those with a kept level.
+def _rest(own: _Cluster, others: np.ndarray) -> np.ndarray:
+    """M of the cells that enter although their first level is not kept, without penalty.
 
-    Sums are held per level, not per combination: the sum of an excluded combination is taken as its
-    weight times the mean of its first level. All its levels are pruned, so it holds less than
-    `threshold` of each; what the mean misses is below the rounding of single precision.
+    Of all cells, their further covariates' levels that occur together off the diagonal.
     """
-    first = combinations[:, 0]
-    total = S[np.unique(first)].sum(axis=0)
-    out = ~enters & (weight > 0)
-    if out.any():
-        share = weight[out] / O[first[out]]
-        total = total - (share[:, None] * S[first[out]]).sum(axis=0)
-    return total
+    places = _places(own, others)
+    n = others.size + 2
+    lone = ~own.kept[own.combinations[:, 0]]
+    enters = own.kept[own.combinations].any(axis=1)
+    M = np.zeros((n, n))
+    for left in places:
+        for right in places:
+            # A level with itself: only what the first covariate does not account for.
+            cells = lone if left is right else np.ones_like(lone)
+            M += _shared(own, left, [right], (n, n), cells)
+    alone = np.zeros(n)
+    for place in places:
+        alone += np.bincount(place, own.weight * lone, n)
+    M[0, :] = M[:, 0] = alone
+    M[0, 0] = own.weight[lone & enters].sum()
+    return M[:-1, :-1]
+
+
+def _places(own: _Cluster, others: np.ndarray) -> list[np.ndarray]:
+    """Return, per further covariate, the place in x of each combination's level.
+
+    Place 0 is the intercept; levels that are not kept share the last place, which is cut off.
+    """
+    place = np.full(own.O.size, others.size + 1)
+    place[others] = np.arange(1, others.size + 1)
+    return [place[column] for column in own.combinations[:, 1:].T]
+
+
+def _shared(
+    own: _Cluster,
+    row: np.ndarray,
+    columns: list[np.ndarray],
+    shape: tuple[int, int],
+    cells: np.ndarray | float = 1.0,
+) -> np.ndarray:
+    """Weight of the combinations at each (row, column)."""
+    sums = np.zeros(shape[0] * shape[1])
+    for column in columns:
+        sums += np.bincount(row * shape[1] + column, own.weight * cells, sums.size)
+    return sums.reshape(shape)
