@@ -6,7 +6,7 @@
 
 Writes speed.md (tables), speed.json (every run, machine, versions) and speed.png. Needs
 `pip install ".[bench]"`; brisc and recent scanpy need Python 3.12, so they may be run by another
-interpreter. The full run takes about an hour on two cores; `--quick` goes through all code in two
+interpreter. A full run takes tens of minutes on two cores; `--quick` goes through all code in two
 minutes on tiny data, with numbers that mean nothing.
 """
 

@@ -55,6 +55,8 @@ def save(results: dict[str, Any], path: Path) -> None:
 
 def _seconds(axis: Any, sets: list[figures.Comparison]) -> None:
     """Seconds over cells: a line through simulated sets of fewest levels, other sets apart."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
     simulated = [each for each in sets if each["origin"] == "simulated"]
     base = min((each["n_levels"] for each in simulated), default=None)
     line = [each for each in simulated if each["n_levels"] == base]
@@ -76,6 +78,9 @@ def _seconds(axis: Any, sets: list[figures.Comparison]) -> None:
     if floor:
         axis.plot(*zip(*floor, strict=True), color="0.4", linestyle="--")
     axis.set(xscale="log", yscale="log", xlabel="cells", ylabel="seconds")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.xaxis.set_minor_formatter(NullFormatter())
     levels = "" if base is None else f"filled: simulated, {base[0]} levels; open: other sets"
     axis.set_title(levels, fontsize=9)
     axis.grid(alpha=0.25)
@@ -84,12 +89,12 @@ def _seconds(axis: Any, sets: list[figures.Comparison]) -> None:
 def _faster(axis: Any, sets: list[figures.Comparison]) -> None:
     _by_set(axis, sets, lambda found: found.faster)
     axis.axvline(1, color=_COLOURS["harmonypy"], linewidth=1)
-    axis.set(xlabel="times as fast as harmonypy")
+    axis.set(xlabel="times as fast as harmonypy", xlim=(0, None))
 
 
 def _memory(axis: Any, sets: list[figures.Comparison]) -> None:
-    _by_set(axis, sets, lambda found: max(found.bytes_per_cell, 1.0))
-    axis.set(xlabel="peak memory above the input, bytes per cell", xscale="log", yticklabels=[])
+    _by_set(axis, sets, lambda found: found.bytes_per_cell)
+    axis.set(xlabel="peak memory above the input, bytes per cell", yticklabels=[], xlim=(0, None))
 
 
 def _by_set(axis: Any, sets: list[figures.Comparison], value: Any) -> None:
