@@ -12,7 +12,7 @@ import numpy as np
 from harmonypy_lite.confounding import check_protected, warn_of_confounding
 from harmonypy_lite.elements import sparse_message
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.lookup import check_basis, check_columns, key_list
+from harmonypy_lite.lookup import check_basis, check_columns, check_result_name, key_list
 from harmonypy_lite.params import HarmonyParams, PerLevel, documented
 from harmonypy_lite.record import uns_record
 
@@ -118,6 +118,7 @@ def harmony_integrate(
     )
     keys = key_list(key)
     protected = check_protected(protect, keys)
+    check_result_name(adjusted_basis, argument="adjusted_basis")
     check_columns([*keys, *protected], adata.obs.columns)
     embedding = _embedding(adata, basis)
 
@@ -209,6 +210,7 @@ def preprocess(adata: AnnData, batch_keys: str | Sequence[str], *, basis: str = 
     (100, 50)
     """
     keys = key_list(batch_keys)
+    check_result_name(basis, argument="basis")
     check_columns(keys, adata.obs.columns)
     _refuse_backed_view(adata)
     counts = adata.X[:] if adata.isbacked else adata.X

@@ -173,6 +173,15 @@ def test_harmony_integrate__names_are_checked_before_the_work():
         harmony_integrate(adata, "donor")
 
 
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize("name", ["", "a/b", 3])
+def test_names__that_a_file_cannot_hold_are_refused_before_the_work(name):
+    with pytest.raises(InvalidInput, match="adjusted_basis cannot be"):
+        harmony_integrate(small_adata(), "donor", adjusted_basis=name)
+    with pytest.raises(InvalidInput, match="^basis cannot be"):
+        preprocess(counts(), "batch", basis=name)
+
+
 def test_harmony_integrate__a_data_frame_is_taken_and_what_is_no_matrix_refused():
     adata, wanted = small_adata(), small_adata()
     frame = pd.DataFrame(adata.obsm["X_pca"], index=adata.obs_names, columns=list("abcdef"))
