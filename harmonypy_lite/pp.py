@@ -15,6 +15,7 @@ from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.lookup import check_basis, check_columns, check_result_name, key_list
 from harmonypy_lite.params import HarmonyParams, PerLevel, documented
 from harmonypy_lite.record import uns_record
+from harmonypy_lite.threads import Workers
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -182,8 +183,8 @@ def preprocess(adata: AnnData, batch_keys: str | Sequence[str], *, basis: str = 
     """Make the PCA that Harmony needs from counts, with scanpy's usual steps.
 
     Each cell is scaled to the median depth, log(1 + x) taken, the 2,000 genes that vary most
-    within batches chosen (batches of the first key), and 50 components computed. Works on a copy:
-    only ``obsm[basis]``, ``varm["PCs"]`` and ``uns["pca"]`` are written, X stays as it is.
+    within batches chosen (batches of the first key), and 50 components computed. BLAS is held to one
+    thread, so that the bytes do not depend on the number of threads. Works on a copy: only ``obsm[basis]``, ``varm["PCs"]`` and ``uns["pca"]`` are written, X stays as it is.
 
     Parameters
     ----------
@@ -221,7 +222,8 @@ def preprocess(adata: AnnData, batch_keys: str | Sequence[str], *, basis: str = 
 
     obs = adata.obs[keys[:1]].astype(str).astype("category")
     cells = Cells(counts.astype(np.float32), obs=obs)
-    with warnings.catch_warnings():
+    # the bytes of a product may depend on the threads of BLAS
+    with Workers(1), warnings.catch_warnings():
         # scanpy's notes on its own insides, and on genes without variance in a batch of few cells,
         # are nothing that a user can act on
         for kind in (FutureWarning, DeprecationWarning, RuntimeWarning):

@@ -262,7 +262,7 @@ def test_names__that_a_file_cannot_hold_are_refused_before_the_work(path, name):
     before = sha256(path)
     with pytest.raises(InvalidInput, match="adjusted_basis cannot be"):
         integrate(path, in_place=True, adjusted_basis=name)
-    with pytest.raises(InvalidInput, match="^basis cannot be"):
+    with pytest.raises(InvalidInput, match=r"^basis cannot be"):
         integrate(path, in_place=True, basis=name, preprocess=True)
     assert sha256(path) == before
 
