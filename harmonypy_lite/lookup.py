@@ -48,6 +48,16 @@ def check_basis(basis: str, embeddings: Iterable[str]) -> None:
     raise InvalidInput(text)
 
 
+def check_result_name(name: str, *, argument: str) -> None:
+    """Refuse a name under which a file cannot hold a matrix: empty, ".", or a path of groups."""
+    if isinstance(name, str) and name not in ("", ".") and "/" not in name:
+        return
+    raise InvalidInput(
+        f"{argument} cannot be {name!r}: give the new key of obsm as a text without '/', which "
+        "files use to tell folders apart."
+    )
+
+
 def check_same_order(embedding: Any, batches: Any) -> None:
     """Refuse two pandas objects that name the same cells in different orders.
 

@@ -12,9 +12,10 @@ import numpy as np
 from harmonypy_lite.confounding import check_protected, warn_of_confounding
 from harmonypy_lite.elements import sparse_message
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.lookup import check_basis, check_columns, key_list
+from harmonypy_lite.lookup import check_basis, check_columns, check_result_name, key_list
 from harmonypy_lite.params import HarmonyParams, PerLevel, documented
 from harmonypy_lite.record import uns_record
+from harmonypy_lite.threads import Workers
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -118,6 +119,7 @@ def harmony_integrate(
     )
     keys = key_list(key)
     protected = check_protected(protect, keys)
+    check_result_name(adjusted_basis, argument="adjusted_basis")
     check_columns([*keys, *protected], adata.obs.columns)
     embedding = _embedding(adata, basis)
 
@@ -181,8 +183,8 @@ def preprocess(adata: AnnData, batch_keys: str | Sequence[str], *, basis: str = 
     """Make the PCA that Harmony needs from counts, with scanpy's usual steps.
 
     Each cell is scaled to the median depth, log(1 + x) taken, the 2,000 genes that vary most
-    within batches chosen (batches of the first key), and 50 components computed. Works on a copy:
-    only ``obsm[basis]``, ``varm["PCs"]`` and ``uns["pca"]`` are written, X stays as it is.
+    within batches chosen (batches of the first key), and 50 components computed. BLAS is held to one
+    thread, so that the bytes do not depend on the number of threads. Works on a copy: only ``obsm[basis]``, ``varm["PCs"]`` and ``uns["pca"]`` are written, X stays as it is.
 
     Parameters
     ----------
@@ -209,6 +211,7 @@ def preprocess(adata: AnnData, batch_keys: str | Sequence[str], *, basis: str = 
     (100, 50)
     """
     keys = key_list(batch_keys)
+    check_result_name(basis, argument="basis")
     check_columns(keys, adata.obs.columns)
     _refuse_backed_view(adata)
     counts = adata.X[:] if adata.isbacked else adata.X
@@ -219,7 +222,8 @@ def preprocess(adata: AnnData, batch_keys: str | Sequence[str], *, basis: str = 
 
     obs = adata.obs[keys[:1]].astype(str).astype("category")
     cells = Cells(counts.astype(np.float32), obs=obs)
-    with warnings.catch_warnings():
+    # the bytes of a product may depend on the threads of BLAS
+    with Workers(1), warnings.catch_warnings():
         # scanpy's notes on its own insides, and on genes without variance in a batch of few cells,
         # are nothing that a user can act on
         for kind in (FutureWarning, DeprecationWarning, RuntimeWarning):

@@ -256,6 +256,17 @@ def test_names__are_checked_before_the_work(path):
             integrate(path, **how)
 
 
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize("name", ["", "a/b", "/", "."])
+def test_names__that_a_file_cannot_hold_are_refused_before_the_work(path, name):
+    before = sha256(path)
+    with pytest.raises(InvalidInput, match="adjusted_basis cannot be"):
+        integrate(path, in_place=True, adjusted_basis=name)
+    with pytest.raises(InvalidInput, match=r"^basis cannot be"):
+        integrate(path, in_place=True, basis=name, preprocess=True)
+    assert sha256(path) == before
+
+
 def test_preprocess__makes_a_pca_in_the_output_and_leaves_the_counts(tmp_path):
     adata = small_adata()
     del adata.obsm["X_pca"], adata.varm["PCs"]
