@@ -314,7 +314,7 @@ def test_sigma__of_any_form_means_the_same(sigma: Any) -> None:
         ({"sigma": [0.1, 0.2]}, "sigma has 2 values, but there are 6 clusters"),
         ({"sigma": []}, "sigma has shape"),
         ({"theta": [[1, 2, 3]]}, "theta has shape"),
-        ({"ridge_lambda": 0}, "ridge_lambda=0: give a finite number above 0"),
+        ({"ridge_lambda": 0}, "ridge_lambda=0: give a finite number of at least 1e-08"),
         ({"ridge_lambda": [1, 0, 1]}, "ridge_lambda=0"),
         ({"sigma": 0}, "sigma=0"),
         ({"theta": -1}, "theta=-1"),
