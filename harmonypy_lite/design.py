@@ -163,7 +163,7 @@ def design_from_columns(frame: pd.DataFrame, *, missing: str = "refuse") -> Desi
         raise InvalidInput(f"missing={missing!r}: choose 'refuse' or 'level'.")
     if frame.shape[1] == 0:
         raise InvalidInput("No batch column was given: name at least one.")
-    if frame.columns.has_duplicates:
+    if len(set(map(str, frame.columns))) < frame.shape[1]:
         raise InvalidInput(f"A batch column is named twice: {list(frame.columns)}.")
     kept: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {}
     dropped: dict[str, str] = {}
@@ -253,6 +253,7 @@ def _assemble(n_cells: int, kept: dict[str, tuple[np.ndarray, tuple[str, ...]]])
         codes[:, c] = own + offsets[c]
     level_size = np.bincount(codes.ravel(), minlength=int(offsets[-1]))
     levels = tuple(names for _, names in kept.values())
+    assert all(len(set(names)) == len(names) for names in levels)
     return Design(codes, offsets, level_size, tuple(kept), levels, {})
 
 
@@ -268,17 +269,21 @@ def _factorize(name: str, column: pd.Series, missing: str) -> tuple[np.ndarray, 
     if isinstance(column.dtype, pd.CategoricalDtype):
         raw, categories = column.cat.codes.to_numpy(), column.cat.categories
     else:
-        # Sorting values of mixed types fails; their text sorts, and 1 and "1" become one level.
+        # Sorting values of mixed types fails; their text sorts.
         mixed = column.dtype == object
         values = column.astype(str).where(column.notna()) if mixed else column
         raw, categories = pd.factorize(values, sort=True)
-    used = np.flatnonzero(np.bincount(raw[raw >= 0], minlength=len(categories)))
-    levels = [str(categories[code]) for code in used]
-    renumbered = np.full(len(categories) + 1, len(used), np.int32)  # the last entry serves code -1
-    renumbered[used] = np.arange(len(used), dtype=np.int32)
-    if n_missing:
-        levels.append(MISSING_LEVEL)
-    return renumbered[raw], tuple(levels)
+    code_of: dict[str, int] = {}  # values that are equal as text are one level
+    renumbered = np.empty(len(categories) + 1, np.int32)  # the last entry serves code -1
+    for used in np.flatnonzero(np.bincount(raw[raw >= 0], minlength=len(categories))):
+        renumbered[used] = code_of.setdefault(str(categories[used]), len(code_of))
+    if missing == "level" and MISSING_LEVEL in code_of:
+        raise InvalidInput(
+            f"Column {name!r} has a level that is called {MISSING_LEVEL!r}, as cells without a "
+            "value are with missing='level': rename it, or make these cells missing."
+        )
+    renumbered[-1] = len(code_of)
+    return renumbered[raw], (*code_of, *([MISSING_LEVEL] if n_missing else []))
 
 
 def _refuse_cell_names(name: str, levels: tuple[str, ...], n_cells: int) -> None:

@@ -60,13 +60,15 @@ class HarmonyParams:
         "Diversity penalty: larger mixes batches more, 0 not at all; one number, one per "
         "covariate, or one per level.",
         low=0.0,
+        high=1e12,
     )
     sigma: float | Sequence[float] = _parameter(
         0.1,
         "per cluster",
         "Width of the soft clusters: larger lets a cell belong to more of them; one number or "
         "one per cluster.",
-        above=0.0,
+        low=1e-6,
+        high=1e6,
     )
     tau: float = _parameter(
         0.0,
@@ -80,14 +82,14 @@ class HarmonyParams:
         "float",
         "Ridge penalty as a share of the number of cells expected of a level in a cluster "
         "(`harmony2`, when `ridge_lambda` is not given).",
-        above=0.0,
+        low=1e-8,
     )
     ridge_lambda: PerLevel | None = _parameter(
         None,
         "per level",
         "Fixed ridge penalty: one number, one per covariate, or one per level; by default "
         "alpha x expected cells in `harmony2` and 1 in `harmony1`.",
-        above=0.0,
+        low=1e-8,
     )
     batch_prune_threshold: float | None = _parameter(
         1e-5,
@@ -211,13 +213,23 @@ def _check_number(name: str, value: Any, meta: Mapping[str, Any], *, integral: b
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     good = isinstance(value, wanted) and not isinstance(value, bool | np.bool_)
-    if good and not integral:
-        good = math.isfinite(value)
-    good = good and not ("low" in meta and value < meta["low"])
-    good = good and not ("above" in meta and value <= meta["above"])
-    good = good and not ("high" in meta and value > meta["high"])
-    if not good:
+    if not (good and _within(value, meta, integral=integral)):
         raise InvalidInput(f"{name}={value!r}: {_needed(meta)}.")
+
+
+def _within(value: Any, meta: Mapping[str, Any], *, integral: bool) -> bool:
+    if not integral:
+        try:
+            value = float(value)  # bounds of a narrow type would not fit into it
+        except OverflowError:  # a whole number beyond double precision
+            return False
+        if not math.isfinite(value):
+            return False
+    return not (
+        ("low" in meta and value < meta["low"])
+        or ("above" in meta and value <= meta["above"])
+        or ("high" in meta and value > meta["high"])
+    )
 
 
 def _needed(meta: Mapping[str, Any]) -> str:

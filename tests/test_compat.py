@@ -206,7 +206,7 @@ def test_run_harmony__no_seed_draws_one():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"lamb": -2}, "lamb=-2: give a finite number above 0"),
+        ({"lamb": -2}, "lamb=-2: give a finite number of at least 1e-08"),
         ({"lamb": [1, 2]}, "lamb has 2 values"),
         ({"nclust": 5.0}, "nclust=5.0"),
         ({"nclust": 301}, "nclust=301 .*300 cells.*leave nclust out"),
@@ -243,6 +243,8 @@ def test_run_harmony__vars_use_may_be_one_name_or_several(keys):
         ("Donor", "no meta_data column 'Donor'. Did you mean 'donor'.*chemistry"),
         (["donor", "lab"], "'lab'; meta_data has: donor, chemistry, depth"),
         ([], "vars_use=.*column of meta_data"),
+        (0, "vars_use=.*column of meta_data"),
+        ([0], "vars_use=.*column of meta_data"),
         (["donor", "donor"], "given twice"),
         ("depth", "look like cell names"),
     ],

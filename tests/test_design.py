@@ -76,6 +76,34 @@ def test_missing__is_the_last_level(categorical: bool) -> None:
         design_from_columns(frame(batch=column))
 
 
+def test_categories__that_are_equal_as_text_are_one_level() -> None:
+    column = pd.Categorical([1, "1", "b", "1"] * 5, categories=["b", 1, "x", "1"])
+    design = design_from_columns(frame(batch=column))
+    assert design.levels == (("b", "1"),)
+    assert design.codes.ravel().tolist() == [1, 1, 0, 1] * 5
+    assert design_like(frame(batch=["1", "b"]), design).codes.ravel().tolist() == [1, 0]
+
+
+def test_columns__that_are_equal_as_text_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="named twice"):
+        design_from_columns(pd.DataFrame({1: ["a", "b"] * 10, "1": list("aabb") * 5}))
+
+
+@pytest.mark.parametrize("categorical", [True, False])
+@pytest.mark.parametrize("other", [None, "a"])
+def test_missing__is_never_mixed_with_a_level_of_its_name(
+    categorical: bool, other: str | None
+) -> None:
+    dtype: Any = "category" if categorical else object
+    column = pd.Series([MISSING_LEVEL, "b", other, "a"] * 5, dtype=dtype)
+    with pytest.raises(InvalidInput, match=r"'batch' has a level .*'\(missing\)'.*rename it"):
+        design_from_columns(frame(batch=column), missing="level")
+    known = design_from_columns(frame(batch=column.fillna("b")))
+    assert known.levels == ((MISSING_LEVEL, "a", "b"),)
+    with pytest.raises(InvalidInput, match="rename it"):
+        design_like(frame(batch=column), known, missing="level")
+
+
 def test_missing__is_one_of_two_words() -> None:
     with pytest.raises(InvalidInput, match="missing='drop'"):
         design_from_columns(crossed(), missing="drop")

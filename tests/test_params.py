@@ -82,11 +82,41 @@ def test_params__cannot_be_changed() -> None:
 BAD: dict[str, list[Any]] = {
     "flavor": ["harmony3", "", None, 2, ["harmony1"]],
     "n_clusters": [0, -1, 2.0, "3", True, [3], float("nan")],
-    "theta": [-1, -0.1, float("nan"), float("inf"), "2", None, True, [], [1, -1], [[1]], [None]],
-    "sigma": [0, -1, float("nan"), float("inf"), "x", None, [], [0.1, 0], {"a": 1}, [[0.1]]],
-    "tau": [-1, float("nan"), None, [1.0], "1"],
-    "alpha": [0, -1, float("nan"), None, [0.2]],
-    "ridge_lambda": [0, -1, float("inf"), [1, 0], {"batch": 0}, "1", []],
+    "theta": [
+        -1,
+        -0.1,
+        1.1e12,
+        10**400,
+        [1, 1e13],
+        {"batch": 1e13},
+        float("nan"),
+        float("inf"),
+        "2",
+        None,
+        True,
+        [],
+        [1, -1],
+        [[1]],
+        [None],
+    ],
+    "sigma": [
+        0,
+        -1,
+        9e-7,
+        1.1e6,
+        [0.1, 1e-7],
+        float("nan"),
+        float("inf"),
+        "x",
+        None,
+        [],
+        [0.1, 0],
+        {"a": 1},
+        [[0.1]],
+    ],
+    "tau": [-1, float("nan"), float("inf"), 10**400, None, [1.0], "1"],
+    "alpha": [0, -1, 9e-9, float("nan"), None, [0.2]],
+    "ridge_lambda": [0, -1, 9e-9, {"a": 1e-9}, float("inf"), [1, 0], {"batch": 0}, "1", []],
     "batch_prune_threshold": [-1e-9, 1.1, float("nan"), [0.1], "x"],
     "block_proportion": [0, -0.1, 1.01, float("nan"), None],
     "max_iter_harmony": [0, -1, 1.5, None, True, "3"],
@@ -101,11 +131,22 @@ BAD: dict[str, list[Any]] = {
 GOOD: dict[str, list[Any]] = {
     "flavor": ["harmony1", "harmony2"],
     "n_clusters": [1, np.int64(5), np.uint8(5), None],
-    "theta": [0, 1, 2.5, np.float32(1), np.array(2), [0, 1], (1.0, 2), np.ones(3), {"a": [1, 2]}],
-    "sigma": [1, 0.1, np.float16(0.5), [0.1, 1], np.ones(2)],
+    "theta": [
+        0,
+        1,
+        2.5,
+        1e12,
+        np.float32(1),
+        np.array(2),
+        [0, 1],
+        (1.0, 2),
+        np.ones(3),
+        {"a": [1, 2]},
+    ],
+    "sigma": [1, 0.1, 1e-6, 1e6, np.float16(0.5), [0.1, 1], np.ones(2)],
     "tau": [0, 5, np.float32(2)],
-    "alpha": [1e-6, 1, 10],
-    "ridge_lambda": [None, 1e-9, 1, [1, 2], {"a": 1, "b": [1, 2]}],
+    "alpha": [1e-8, 1, 10],
+    "ridge_lambda": [None, 1e-8, 1, [1, 2], {"a": 1, "b": [1, 2]}],
     "batch_prune_threshold": [None, 0, 1, 1e-5],
     "block_proportion": [1e-9, 0.5, 1],
     "max_iter_harmony": [1, np.int32(50)],
@@ -144,8 +185,13 @@ def test_value__that_makes_sense_is_taken(name: str, value: Any) -> None:
 
 
 def test_message__says_what_was_given_and_what_is_needed() -> None:
-    with pytest.raises(InvalidInput, match=r"^sigma=-1: give a finite number above 0\.$"):
+    with pytest.raises(
+        InvalidInput,
+        match=r"^sigma=-1: give a finite number of at least 1e-06 and at most 1e\+06\.$",
+    ):
         HarmonyParams(sigma=-1)
+    with pytest.raises(InvalidInput, match=r"^alpha=0: give a finite number of at least 1e-08\.$"):
+        HarmonyParams(alpha=0)
     with pytest.raises(InvalidInput, match=r"^n_clusters=0: give a whole number of at least 1\.$"):
         HarmonyParams(n_clusters=0)
     with pytest.raises(

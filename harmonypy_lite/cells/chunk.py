@@ -20,7 +20,8 @@ from harmonypy_lite.kernels.product import TILE, padded
 from harmonypy_lite.kernels.rows import unit_rows
 from harmonypy_lite.method.totals import FixedPoint
 
-#: Distance of the clusters that only fill up a vector.
+#: Distance of the clusters that only fill up a vector. The bounds of sigma and theta keep all
+#: others far below: 4 / sigma is at most 4e6, a penalty at most theta <= 1e12 times a logarithm.
 _FAR = 1e30
 
 

@@ -28,10 +28,18 @@ TILE = 256
 #: Widths of matrices that `multiply` meets are multiples of this.
 LANES = 16
 
-_FEATURES = llvm.get_host_cpu_features()
-# Bytes in a vector register, and registers of the result's tile in one row: AVX-512 and NEON have
-# 32 registers, AVX2 has 16.
-_REGISTER = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx2") else 16
+
+def _register_bytes() -> int:
+    """Return the bytes in a vector register; 16, which all have, where LLVM cannot tell."""
+    try:
+        features = llvm.get_host_cpu_features()
+    except RuntimeError:  # as numba, which then compiles for any processor of this kind
+        return 16
+    return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
+
+
+_REGISTER = _register_bytes()
+# Registers of the result's tile in one row: AVX-512 and NEON have 32 registers, AVX2 has 16.
 _VECTORS = 2 if _REGISTER == 32 else 4
 _ROWS = 4
 _ALIGNED = 4  # rows need no alignment beyond that of a number

@@ -200,3 +200,17 @@ def test_unit_rows__have_length_one_or_stay_zero():
     rows.unit_rows(Z, U)
     np.testing.assert_allclose(U[0], [0.6, 0.8], rtol=1e-6)
     assert not U[1].any()
+
+
+def test_product__takes_small_registers_where_llvm_cannot_name_the_processor(monkeypatch) -> None:
+    def unknown():
+        raise RuntimeError("no features of this host")
+
+    monkeypatch.setattr(product.llvm, "get_host_cpu_features", unknown)
+    assert product._register_bytes() == 16
+
+
+def test_product__takes_the_widest_registers_there_are(monkeypatch) -> None:
+    for features, size in (({"avx512f": True, "avx2": True}, 64), ({"avx2": True}, 32), ({}, 16)):
+        monkeypatch.setattr(product.llvm, "get_host_cpu_features", lambda found=features: found)
+        assert product._register_bytes() == size
