@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -106,24 +105,16 @@ def whole_command(session: Session, source: Path, key: str) -> dict[str, Any]:
 
 
 def _timed(command: list[str], session: Session) -> dict[str, Any]:
-    with tempfile.TemporaryFile(dir=session.folder) as said:
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            command,
-            env=session.environment(session.threads),
-            cwd=session.folder,
-            stdout=subprocess.DEVNULL,
-            stderr=said,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            said.seek(0)
-            last = said.read().decode(errors="replace").strip().splitlines()[-1:]
-            return {"failed": " ".join(last) or f"exit code {process.returncode}"}
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {"seconds": seconds, "peak": unit * usage.ru_maxrss}
+    environment = session.environment(session.threads)
+    began = time.perf_counter()
+    done = subprocess.run(
+        command, env=environment, cwd=session.folder, capture_output=True, text=True
+    )
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        return {"failed": said[-1]}
+    return {"seconds": seconds}
 
 
 def _imports_scanpy(session: Session, source: Path, key: str) -> bool:

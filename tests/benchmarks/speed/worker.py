@@ -139,8 +139,8 @@ def _load(job: Job) -> tuple[np.ndarray, pd.DataFrame, np.ndarray]:
 class Memory:
     """Peak resident memory of this process above what it held at `start`.
 
-    Linux resets the recorded peak on request. Elsewhere the peak of the whole process stands in;
-    it was set by the loading of the input.
+    Linux resets the recorded peak on request. Elsewhere the growth of the peak of the whole process
+    stands in, which is too little where the warm-up, or the starting process, held more.
     """
 
     def __init__(self, source: str, base: int) -> None:
