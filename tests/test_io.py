@@ -244,6 +244,16 @@ def test_results__a_foreign_uns_harmony_is_replaced_only_when_asked(path):
     assert "uns/harmony/mine" not in snapshot(integrate(path, overwrite=True).path)
 
 
+@pytest.mark.parametrize("value", [1, "mine", [1.0, 2.0]])
+def test_results__a_scalar_or_array_in_uns_harmony_is_not_ours(path, value):
+    with h5py.File(path, "r+") as file:
+        file["uns/harmony"] = value
+    with pytest.raises(InvalidInput, match=r"uns\['harmony'\] already"):
+        integrate(path)
+    found = anndata.read_h5ad(integrate(path, overwrite=True).path)
+    assert found.uns["harmony"]["adjusted_basis"] == "X_pca_harmony"
+
+
 @pytest.mark.usefixtures("no_work")
 def test_names__are_checked_before_the_work(path):
     for how, said in [
