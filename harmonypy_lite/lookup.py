@@ -58,6 +58,15 @@ def check_result_name(name: str, *, argument: str) -> None:
     )
 
 
+def check_bases_differ(basis: str, adjusted_basis: str) -> None:
+    """Refuse a result that would take the place of the embedding that it is made from."""
+    if basis == adjusted_basis:
+        raise InvalidInput(
+            f"adjusted_basis is {adjusted_basis!r}, the basis itself: the result would replace "
+            "the embedding. Give another name."
+        )
+
+
 def check_same_order(embedding: Any, batches: Any) -> None:
     """Refuse two pandas objects that name the same cells in different orders.
 

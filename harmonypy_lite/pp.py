@@ -12,7 +12,13 @@ import numpy as np
 from harmonypy_lite.confounding import check_protected, warn_of_confounding
 from harmonypy_lite.elements import is_record, sparse_message
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
-from harmonypy_lite.lookup import check_basis, check_columns, check_result_name, key_list
+from harmonypy_lite.lookup import (
+    check_bases_differ,
+    check_basis,
+    check_columns,
+    check_result_name,
+    key_list,
+)
 from harmonypy_lite.params import HarmonyParams, PerLevel, documented
 from harmonypy_lite.record import uns_record
 from harmonypy_lite.threads import Workers
@@ -121,6 +127,7 @@ def harmony_integrate(
     keys = key_list(key)
     protected = check_protected(protect, keys)
     check_result_name(adjusted_basis, argument="adjusted_basis")
+    check_bases_differ(basis, adjusted_basis)
     check_columns([*keys, *protected], adata.obs.columns)
     embedding = _embedding(adata, basis)
     if "harmony" in adata.uns and not is_record(adata.uns["harmony"]):

@@ -104,6 +104,8 @@ def test_integrate__warnings_are_plain_lines_and_part_of_the_json(path, monkeypa
         (["integrate", "{path}", "-k", "donor", "--n-clusters", "0"], "--n-clusters 0: give"),
         (["integrate", "{path}", "-k", "donor", "-o", "{path}"], "use --in-place"),
         (["integrate", "{path}", "-k", "donor", "-i", "-o", "x"], "choose one"),
+        (["integrate", "{path}", "-k", "donor", "--layer", "counts"], "--preprocess only"),
+        (["integrate", "{path}", "-k", "donor", "-i", "--adjusted-basis", "a/b"], "without '/'"),
         (["integrate", "{path}", "-k", "donor", "--cluster", "3"], "No such option"),
         (["info", "absent.h5ad"], "There is no file absent.h5ad"),
         (["nonsense"], "No such command 'nonsense'"),

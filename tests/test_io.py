@@ -260,6 +260,9 @@ def test_names__are_checked_before_the_work(path):
         ({"key": "donnor"}, "Did you mean 'donor'"),
         ({"key": ["donor", "donor"]}, "given twice"),
         ({"key": []}, "name of a column"),
+        ({"adjusted_basis": "X_pca", "overwrite": True}, "the basis itself"),
+        ({"preprocess": True, "basis": "b", "adjusted_basis": "b"}, "the basis itself"),
+        ({"layer": "counts"}, "for --preprocess only"),
         ({"basis": "X_umap"}, r"obsm\['X_umap'\].*X_pca"),
     ]:
         with pytest.raises(InvalidInput, match=said):

@@ -168,6 +168,8 @@ def test_harmony_integrate__names_are_checked_before_the_work():
         harmony_integrate(adata, "donor", basis="pca")
     with pytest.raises(InvalidInput, match="column"):
         harmony_integrate(adata, [])
+    with pytest.raises(InvalidInput, match="the basis itself"):
+        harmony_integrate(adata, "donor", adjusted_basis="X_pca")
     with pytest.raises(InvalidInput, match="given twice"):
         harmony_integrate(adata, ["donor", "donor"])
     with pytest.raises(InvalidInput, match="max_iter_harmony=0"):
