@@ -5,9 +5,11 @@ from __future__ import annotations
 import doctest
 import importlib
 import json
+import shlex
 import shutil
 import warnings
 from dataclasses import fields
+from pathlib import Path
 
 import anndata
 import h5py
@@ -54,6 +56,24 @@ def test_integrate__prints_a_summary_and_writes_beside_the_input(path, tmp_path)
         HarmonyParams(max_iter_harmony=2, n_clusters=3),
     )
     np.testing.assert_array_equal(anndata.read_h5ad(out).obsm["X_pca_harmony"], wanted.embedding)
+
+
+def test_readme__the_first_command_runs_twice_and_leaves_the_clone_clean(tmp_path, monkeypatch):
+    root = Path(__file__).parents[1]
+    text = (root / "README.md").read_text(encoding="utf-8")
+    line = next(found for found in text.splitlines() if found.startswith("pip install . &&"))
+    words = shlex.split(line.split("&&")[1])
+    assert words.pop(0) == "harmonypy-lite"
+    (tmp_path / "data").mkdir()
+    shutil.copy(root / "data" / "simulated_donors.h5ad", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        done = call(*words)
+        assert done.exit_code == 0, done.output
+    new = {p.name for p in tmp_path.rglob("*") if p.is_file()} - {"simulated_donors.h5ad"}
+    ignored = (root / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert new
+    assert {f"/{name}" for name in new} <= set(ignored)
 
 
 def test_integrate__json_is_for_machines(path):
