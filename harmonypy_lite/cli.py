@@ -141,6 +141,7 @@ def integrate(file: Path, keys: tuple[str, ...], as_json: bool, quiet: bool, **g
       harmonypy-lite integrate raw.h5ad --key sample --preprocess -o integrated.h5ad
     """  # noqa: D301
     started = time.perf_counter()
+    program.writes = True
     files = {n: given.pop(n) for n in _FILE_OPTIONS}
     names = {n: given.pop(n) for n in ("basis", "adjusted_basis")}
     out = given.pop("output")

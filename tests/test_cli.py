@@ -374,6 +374,20 @@ def test_interrupt__gives_130_and_says_that_nothing_was_written(path, monkeypatc
     assert done.stderr.strip() == "Interrupted. Nothing was written."
 
 
+@pytest.mark.parametrize("words", [["info"], ["score", "-b", "donor", "-e", "X_pca"]])
+def test_interrupt__of_what_only_reads_says_just_that(path, monkeypatch, words):
+    from harmonypy_lite import stores
+
+    def interrupt(*_args, **_more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stores.H5adStore, "__init__", interrupt)
+    integrate(path.with_name("absent.h5ad"))  # an earlier command leaves nothing behind
+    done = call(words[0], path, *words[1:])
+    assert done.exit_code == 130
+    assert done.stderr.strip() == "Interrupted."
+
+
 @pytest.mark.parametrize("name", ["confounding", "io", "options", "output", "pp", "record"])
 def test_examples__in_docstrings_run(name):
     module = importlib.import_module(f"harmonypy_lite.{name}")
