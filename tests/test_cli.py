@@ -23,6 +23,7 @@ from harmonypy_lite.cli import program
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
 from harmonypy_lite.options import in_options, option_name, params_from
 from harmonypy_lite.params import HarmonyParams
+from harmonypy_lite.report import summary_text
 from harmonypy_lite.run import integrate_embedding
 
 FAST = ("--max-iter-harmony", "2", "--n-clusters", "3")
@@ -74,6 +75,23 @@ def test_readme__the_first_command_runs_twice_and_leaves_the_clone_clean(tmp_pat
     ignored = (root / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert new
     assert {f"/{name}" for name in new} <= set(ignored)
+
+
+def test_summary__a_rising_objective_is_explained(path):
+    summary = {
+        "covariates": {"donor": 3},
+        "objective": [9.0, 9.1],
+        "iterations": 1,
+        "stopped": "objective rose",
+        "n_cells": 90,
+        "n_dims": 6,
+        "dropped_covariates": {},
+        "n_clusters": 3,
+        "seconds": 1.0,
+    }
+    text = summary_text(summary, basis="a", adjusted_basis="b", output=path, seconds=1.0)
+    assert "the objective rose a little, as it may once batches are mixed" in text
+    assert "the last correction is kept" in text
 
 
 def test_integrate__json_is_for_machines(path):
