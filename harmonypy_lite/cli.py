@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,20 @@ def program() -> None:
       harmonypy-lite info FILE.h5ad
       harmonypy-lite integrate FILE.h5ad --key COLUMN
     """  # noqa: D301 - click wants the character \b itself
+
+
+_quiet_option = option(
+    "-q", "--quiet", section=MESSAGES, is_flag=True, help="Print nothing but warnings."
+)
+
+
+def _json_option(text: str) -> Callable[[Any], Any]:
+    return option("--json", "as_json", section=MESSAGES, is_flag=True, help=text)
+
+
+def _output_option(text: str) -> Callable[[Any], Any]:
+    kind = click.Path(path_type=Path)
+    return option("-o", "--output", section=OUTPUT, type=kind, metavar="FILE", help=text)
 
 
 _FILE_OPTIONS = ("in_place", "overwrite", "missing", "preprocess", "layer", "protect")
@@ -92,14 +107,7 @@ _FILE_OPTIONS = ("in_place", "overwrite", "missing", "preprocess", "layer", "pro
     metavar="NAME",
     help="Layer with the counts for --preprocess; by default X.",
 )
-@option(
-    "-o",
-    "--output",
-    section=OUTPUT,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The new file; by default NAME_harmony.h5ad beside the input.",
-)
+@_output_option("The new file; by default NAME_harmony.h5ad beside the input.")
 @option(
     "-i",
     "--in-place",
@@ -122,8 +130,8 @@ _FILE_OPTIONS = ("in_place", "overwrite", "missing", "preprocess", "layer", "pro
     help="Key of obsm for the result.",
 )
 @parameter_options
-@option("--json", "as_json", section=MESSAGES, is_flag=True, help="Print the summary as JSON.")
-@option("-q", "--quiet", section=MESSAGES, is_flag=True, help="Print nothing but warnings.")
+@_json_option("Print the summary as JSON.")
+@_quiet_option
 @verbosity
 def integrate(file: Path, keys: tuple[str, ...], as_json: bool, quiet: bool, **given: Any) -> None:
     """Integrate the embedding of an .h5ad file.
@@ -141,6 +149,7 @@ def integrate(file: Path, keys: tuple[str, ...], as_json: bool, quiet: bool, **g
       harmonypy-lite integrate raw.h5ad --key sample --preprocess -o integrated.h5ad
     """  # noqa: D301
     started = time.perf_counter()
+    program.writes = True
     files = {n: given.pop(n) for n in _FILE_OPTIONS}
     names = {n: given.pop(n) for n in ("basis", "adjusted_basis")}
     out = given.pop("output")
@@ -168,7 +177,7 @@ def integrate(file: Path, keys: tuple[str, ...], as_json: bool, quiet: bool, **g
 
 @program.command(cls=SectionedCommand)
 @click.argument("file", type=click.Path(path_type=Path))
-@option("--json", "as_json", section=MESSAGES, is_flag=True, help="Print it as JSON.")
+@_json_option("Print it as JSON.")
 @verbosity
 def info(file: Path, as_json: bool) -> None:
     """List what is in an .h5ad file.
@@ -228,14 +237,7 @@ def info(file: Path, as_json: bool) -> None:
 @option(
     "--all", "everything", section=INPUT, is_flag=True, help="Also the slow and legacy metrics."
 )
-@option(
-    "-o",
-    "--output",
-    section=OUTPUT,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the table to a .csv or .json file.",
-)
+@_output_option("Write the table to a .csv or .json file.")
 @option(
     "--plot",
     section=OUTPUT,
@@ -245,8 +247,8 @@ def info(file: Path, as_json: bool) -> None:
 )
 @option("--seed", section=LIMITS, type=int, default=0, show_default=True, help="Seed.")
 @option("-j", "--n-jobs", section=LIMITS, type=int, help="Number of threads; by default all cores.")
-@option("--json", "as_json", section=MESSAGES, is_flag=True, help="Print the table as JSON.")
-@option("-q", "--quiet", section=MESSAGES, is_flag=True, help="Print nothing but warnings.")
+@_json_option("Print the table as JSON.")
+@_quiet_option
 @verbosity
 def score(
     file: Path,

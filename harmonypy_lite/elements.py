@@ -36,6 +36,11 @@ def is_group(part: Any) -> bool:
     return not hasattr(part, "dtype")
 
 
+def is_record(part: Any) -> bool:
+    """Tell whether a member of uns is the record of a run of ours, in a file or in memory."""
+    return is_group(part) and hasattr(part, "keys") and "adjusted_basis" in part
+
+
 def encoding(part: Any) -> str:
     """Return the encoding-type of a part; "" where the file is older than that attribute."""
     found = part.attrs.get("encoding-type", "")

@@ -16,7 +16,13 @@ from harmonypy_lite import output
 from harmonypy_lite.confounding import check_protected, warn_of_confounding
 from harmonypy_lite.design import design_from_columns
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
-from harmonypy_lite.lookup import check_basis, check_columns, check_result_name, key_list
+from harmonypy_lite.lookup import (
+    check_bases_differ,
+    check_basis,
+    check_columns,
+    check_result_name,
+    key_list,
+)
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.pp import N_COMPONENTS
 from harmonypy_lite.pp import preprocess as make_pca
@@ -106,8 +112,13 @@ def integrate_file(
     keys = key_list(key)
     protected = check_protected(protect, keys)
     check_result_name(adjusted_basis, argument="adjusted_basis")
+    check_bases_differ(basis, adjusted_basis)
     if preprocess:
         check_result_name(basis, argument="basis")
+    if layer is not None and not preprocess:
+        raise InvalidInput(
+            f"The layer {layer!r} is read for --preprocess only: give both or neither."
+        )
     source = Path(path).expanduser()
     check_readable(source)
     given = None if out is None else Path(out).expanduser()

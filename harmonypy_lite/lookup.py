@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harmonypy_lite.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def key_list(key: str | Sequence[str], *, name: str = "key", holder: str = "obs") -> list[str]:
@@ -58,10 +61,20 @@ def check_result_name(name: str, *, argument: str) -> None:
     )
 
 
-def check_same_order(embedding: Any, batches: Any) -> None:
-    """Refuse two pandas objects that name the same cells in different orders.
+def check_bases_differ(basis: str, adjusted_basis: str) -> None:
+    """Refuse a result that would take the place of the embedding that it is made from."""
+    if basis == adjusted_basis:
+        raise InvalidInput(
+            f"adjusted_basis is {adjusted_basis!r}, the basis itself: the result would replace "
+            "the embedding. Give another name."
+        )
 
-    Rows are matched by place, as everywhere in scikit-learn. Default numbers are no names.
+
+def check_same_order(embedding: Any, batches: Any) -> None:
+    """Refuse two pandas objects that name the same cells in different orders, or some of them.
+
+    Rows are matched by place, as everywhere in scikit-learn. Default numbers are no names. Texts
+    are: where some are in both, all must be, in one order. Different lengths are refused elsewhere.
     """
     import pandas as pd
 
@@ -70,12 +83,25 @@ def check_same_order(embedding: Any, batches: Any) -> None:
         return
     if isinstance(first, pd.RangeIndex) or isinstance(second, pd.RangeIndex):
         return
-    if first.equals(second) or not (first.isin(second).all() and second.isin(first).all()):
+    if first.equals(second) or len(first) != len(second):
         return
-    raise InvalidInput(
-        "The embedding and the batch column(s) name the same cells in different orders: bring "
-        "them into one order, such as batches.loc[embedding.index]."
-    )
+    shared = first.isin(second)
+    if shared.all() and second.isin(first).all():
+        raise InvalidInput(
+            "The embedding and the batch column(s) name the same cells in different orders: bring "
+            "them into one order, such as batches.loc[embedding.index]."
+        )
+    if shared.any() and _are_texts(first) and _are_texts(second):
+        raise InvalidInput(
+            f"The embedding and the batch column(s) name different cells: only {shared.sum():,} of "
+            f"the {len(first):,} names of the embedding are among those of the batches. Take both "
+            "from the same cells, such as batches.loc[embedding.index], or drop the names to match "
+            "rows by place (reset_index(drop=True))."
+        )
+
+
+def _are_texts(index: pd.Index) -> bool:
+    return index.inferred_type == "string"
 
 
 def _instead(name: str, there: list[str], holder: str) -> str:

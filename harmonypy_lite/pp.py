@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harmonypy_lite.confounding import check_protected, warn_of_confounding
-from harmonypy_lite.elements import sparse_message
-from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.lookup import check_basis, check_columns, check_result_name, key_list
+from harmonypy_lite.elements import is_record, sparse_message
+from harmonypy_lite.errors import HarmonyWarning, InvalidInput
+from harmonypy_lite.lookup import (
+    check_bases_differ,
+    check_basis,
+    check_columns,
+    check_result_name,
+    key_list,
+)
 from harmonypy_lite.params import HarmonyParams, PerLevel, documented
 from harmonypy_lite.record import uns_record
 from harmonypy_lite.threads import Workers
@@ -59,7 +65,8 @@ def harmony_integrate(
 
     Writes ``adata.obsm[adjusted_basis]`` (n_cells, d), a float32 array, and the record of the run
     to ``adata.uns["harmony"]``: parameters, versions, objective, why it stopped. A result that is
-    there already is replaced, which is logged. A view becomes a copy of its own, as in scanpy.
+    there already is replaced, which is logged; what else stood in ``uns["harmony"]`` is replaced
+    with a warning. A view becomes a copy of its own, as in scanpy.
 
     Parameters
     ----------
@@ -120,8 +127,16 @@ def harmony_integrate(
     keys = key_list(key)
     protected = check_protected(protect, keys)
     check_result_name(adjusted_basis, argument="adjusted_basis")
+    check_bases_differ(basis, adjusted_basis)
     check_columns([*keys, *protected], adata.obs.columns)
     embedding = _embedding(adata, basis)
+    if "harmony" in adata.uns and not is_record(adata.uns["harmony"]):
+        warnings.warn(
+            "adata.uns['harmony'] is not from an earlier run of harmonypy_lite: it is replaced by "
+            "the record of this run. Keep it under another key if you need it.",
+            HarmonyWarning,
+            stacklevel=2,
+        )
 
     from harmonypy_lite.progress import progress_bar
     from harmonypy_lite.run import integrate_embedding
@@ -183,8 +198,9 @@ def preprocess(adata: AnnData, batch_keys: str | Sequence[str], *, basis: str = 
     """Make the PCA that Harmony needs from counts, with scanpy's usual steps.
 
     Each cell is scaled to the median depth, log(1 + x) taken, the 2,000 genes that vary most
-    within batches chosen (batches of the first key), and 50 components computed. BLAS is held to one
-    thread, so that the bytes do not depend on the number of threads. Works on a copy: only ``obsm[basis]``, ``varm["PCs"]`` and ``uns["pca"]`` are written, X stays as it is.
+    within batches chosen (batches of the first key), and 50 components computed. BLAS is held to
+    one thread, so that the bytes do not depend on how many it has. Works on a copy: only
+    ``obsm[basis]``, ``varm["PCs"]`` and ``uns["pca"]`` are written, X stays as it is.
 
     Parameters
     ----------

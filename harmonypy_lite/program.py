@@ -39,6 +39,7 @@ class Program(click.Group):
     """
 
     debug = False  # -vv was given: a failure shows its traceback
+    writes = False  # the command makes an output file, so that its end says what became of it
     written: Path | None = None  # the output, once it is complete
 
     def main(
@@ -51,7 +52,7 @@ class Program(click.Group):
     ) -> Any:
         """Run the command line; click's own texts and codes for wrong use are kept."""
         self.debug = bool(os.environ.get("HARMONYPY_LITE_DEBUG"))
-        self.written = None
+        self.writes, self.written = False, None
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         try:
@@ -73,12 +74,14 @@ class Program(click.Group):
         sys.exit(code if isinstance(code, int) else 0)
 
     def _outcome(self) -> str:
+        if not self.writes:
+            return ""
         return f"{self.written} is complete." if self.written else "Nothing was written."
 
     def _fail(self, message: str, code: int) -> NoReturn:
         if self.debug:
             traceback.print_exc()
-        say(message)
+        say(message.rstrip())
         sys.exit(code)
 
 

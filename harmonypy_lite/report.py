@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _STOPPED = {
     "converged": "the objective settled",
-    "objective rose": "the objective rose",
+    "objective rose": "the objective rose a little, as it may once batches are mixed; the last "
+    "correction is kept",
     "max_iter_harmony": "all iterations were used before the objective settled",
     "nothing to correct": "nothing to correct",
 }

@@ -170,7 +170,7 @@ class H5adStore:
         for name in parts.uns:
             old = self._file.get("uns", {}).get(name)
             # the record of an earlier run is replaced without asking, other people's parts are not
-            if old is not None and not (name == "harmony" and "adjusted_basis" in old):
+            if old is not None and not (name == "harmony" and elements.is_record(old)):
                 found.append(f"uns[{name!r}]")
         return found
 

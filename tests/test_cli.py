@@ -5,9 +5,11 @@ from __future__ import annotations
 import doctest
 import importlib
 import json
+import shlex
 import shutil
 import warnings
 from dataclasses import fields
+from pathlib import Path
 
 import anndata
 import h5py
@@ -21,6 +23,7 @@ from harmonypy_lite.cli import program
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
 from harmonypy_lite.options import in_options, option_name, params_from
 from harmonypy_lite.params import HarmonyParams
+from harmonypy_lite.report import summary_text
 from harmonypy_lite.run import integrate_embedding
 
 FAST = ("--max-iter-harmony", "2", "--n-clusters", "3")
@@ -54,6 +57,41 @@ def test_integrate__prints_a_summary_and_writes_beside_the_input(path, tmp_path)
         HarmonyParams(max_iter_harmony=2, n_clusters=3),
     )
     np.testing.assert_array_equal(anndata.read_h5ad(out).obsm["X_pca_harmony"], wanted.embedding)
+
+
+def test_readme__the_first_command_runs_twice_and_leaves_the_clone_clean(tmp_path, monkeypatch):
+    root = Path(__file__).parents[1]
+    text = (root / "README.md").read_text(encoding="utf-8")
+    line = next(found for found in text.splitlines() if found.startswith("pip install . &&"))
+    words = shlex.split(line.split("&&")[1])
+    assert words.pop(0) == "harmonypy-lite"
+    (tmp_path / "data").mkdir()
+    shutil.copy(root / "data" / "simulated_donors.h5ad", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        done = call(*words)
+        assert done.exit_code == 0, done.output
+    new = {p.name for p in tmp_path.rglob("*") if p.is_file()} - {"simulated_donors.h5ad"}
+    ignored = (root / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert new
+    assert {f"/{name}" for name in new} <= set(ignored)
+
+
+def test_summary__a_rising_objective_is_explained(path):
+    summary = {
+        "covariates": {"donor": 3},
+        "objective": [9.0, 9.1],
+        "iterations": 1,
+        "stopped": "objective rose",
+        "n_cells": 90,
+        "n_dims": 6,
+        "dropped_covariates": {},
+        "n_clusters": 3,
+        "seconds": 1.0,
+    }
+    text = summary_text(summary, basis="a", adjusted_basis="b", output=path, seconds=1.0)
+    assert "the objective rose a little, as it may once batches are mixed" in text
+    assert "the last correction is kept" in text
 
 
 def test_integrate__json_is_for_machines(path):
@@ -104,6 +142,8 @@ def test_integrate__warnings_are_plain_lines_and_part_of_the_json(path, monkeypa
         (["integrate", "{path}", "-k", "donor", "--n-clusters", "0"], "--n-clusters 0: give"),
         (["integrate", "{path}", "-k", "donor", "-o", "{path}"], "use --in-place"),
         (["integrate", "{path}", "-k", "donor", "-i", "-o", "x"], "choose one"),
+        (["integrate", "{path}", "-k", "donor", "--layer", "counts"], "--preprocess only"),
+        (["integrate", "{path}", "-k", "donor", "-i", "--adjusted-basis", "a/b"], "without '/'"),
         (["integrate", "{path}", "-k", "donor", "--cluster", "3"], "No such option"),
         (["info", "absent.h5ad"], "There is no file absent.h5ad"),
         (["nonsense"], "No such command 'nonsense'"),
@@ -350,6 +390,20 @@ def test_interrupt__gives_130_and_says_that_nothing_was_written(path, monkeypatc
     done = integrate(path)
     assert done.exit_code == 130
     assert done.stderr.strip() == "Interrupted. Nothing was written."
+
+
+@pytest.mark.parametrize("words", [["info"], ["score", "-b", "donor", "-e", "X_pca"]])
+def test_interrupt__of_what_only_reads_says_just_that(path, monkeypatch, words):
+    from harmonypy_lite import stores
+
+    def interrupt(*_args, **_more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stores.H5adStore, "__init__", interrupt)
+    integrate(path.with_name("absent.h5ad"))  # an earlier command leaves nothing behind
+    done = call(words[0], path, *words[1:])
+    assert done.exit_code == 130
+    assert done.stderr.strip() == "Interrupted."
 
 
 @pytest.mark.parametrize("name", ["confounding", "io", "options", "output", "pp", "record"])

@@ -244,12 +244,25 @@ def test_results__a_foreign_uns_harmony_is_replaced_only_when_asked(path):
     assert "uns/harmony/mine" not in snapshot(integrate(path, overwrite=True).path)
 
 
+@pytest.mark.parametrize("value", [1, "mine", [1.0, 2.0]])
+def test_results__a_scalar_or_array_in_uns_harmony_is_not_ours(path, value):
+    with h5py.File(path, "r+") as file:
+        file["uns/harmony"] = value
+    with pytest.raises(InvalidInput, match=r"uns\['harmony'\] already"):
+        integrate(path)
+    found = anndata.read_h5ad(integrate(path, overwrite=True).path)
+    assert found.uns["harmony"]["adjusted_basis"] == "X_pca_harmony"
+
+
 @pytest.mark.usefixtures("no_work")
 def test_names__are_checked_before_the_work(path):
     for how, said in [
         ({"key": "donnor"}, "Did you mean 'donor'"),
         ({"key": ["donor", "donor"]}, "given twice"),
         ({"key": []}, "name of a column"),
+        ({"adjusted_basis": "X_pca", "overwrite": True}, "the basis itself"),
+        ({"preprocess": True, "basis": "b", "adjusted_basis": "b"}, "the basis itself"),
+        ({"layer": "counts"}, "for --preprocess only"),
         ({"basis": "X_umap"}, r"obsm\['X_umap'\].*X_pca"),
     ]:
         with pytest.raises(InvalidInput, match=said):

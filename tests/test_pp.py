@@ -168,6 +168,8 @@ def test_harmony_integrate__names_are_checked_before_the_work():
         harmony_integrate(adata, "donor", basis="pca")
     with pytest.raises(InvalidInput, match="column"):
         harmony_integrate(adata, [])
+    with pytest.raises(InvalidInput, match="the basis itself"):
+        harmony_integrate(adata, "donor", adjusted_basis="X_pca")
     with pytest.raises(InvalidInput, match="given twice"):
         harmony_integrate(adata, ["donor", "donor"])
     with pytest.raises(InvalidInput, match="max_iter_harmony=0"):
@@ -210,6 +212,16 @@ def test_harmony_integrate__replacing_a_result_is_logged(caplog):
         harmony_integrate(adata, "chemistry", **FAST)
     assert "obsm['X_pca_harmony'] was there already and is replaced" in caplog.text
     assert not np.array_equal(first, adata.obsm["X_pca_harmony"])
+
+
+@pytest.mark.parametrize("mine", [{"theta": 2}, "text", np.arange(3)])
+def test_harmony_integrate__a_foreign_uns_harmony_is_replaced_with_a_warning(mine):
+    adata = small_adata()
+    adata.uns["harmony"] = mine
+    with pytest.warns(HarmonyWarning, match=r"uns\['harmony'\] is not from an earlier run"):
+        harmony_integrate(adata, "donor", **FAST)
+    assert adata.uns["harmony"]["adjusted_basis"] == "X_pca_harmony"
+    harmony_integrate(adata, "chemistry", **FAST)  # a record of ours: no warning
 
 
 def test_harmony_integrate__shows_progress_only_when_asked_or_on_a_terminal(capsys, monkeypatch):
