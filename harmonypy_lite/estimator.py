@@ -234,7 +234,7 @@ class Harmony(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
             as_embedding(X)  # refuses it; scikit-learn would look under the mask
         try:
             array = validate_data(self, X, reset=reset, ensure_all_finite=False)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise InvalidInput(str(error)) from None
         return as_embedding(array)
 

@@ -5,6 +5,7 @@ All front doors (AnnData, scikit-learn, harmonypy's call, the command line) come
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -163,18 +164,22 @@ def as_embedding(embedding: Any) -> np.ndarray:
             raise InvalidInput(f"The embedding has type {Z.dtype}: real numbers are needed.")
         try:
             Z = Z.astype(np.float32 if Z.dtype == np.float16 else np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InvalidInput(
                 f"The embedding has entries that are not numbers ({error}): cast it to float32."
             ) from None
-    if not (np.isfinite(Z.max()) and np.isfinite(Z.min())):
+    most, least = float(Z.max()), float(Z.min())
+    if not (math.isfinite(most) and math.isfinite(least)):
         bad = np.flatnonzero(~np.isfinite(Z).all(axis=1))
         raise InvalidInput(
             f"The embedding has NaN or infinite values in {bad.size} of {len(Z)} rows (first: "
             f"{', '.join(map(str, bad[:5]))}): remove those cells or make the embedding anew."
         )
-    if max(Z.max(), -Z.min()) > np.finfo(np.float32).max:
+    largest, single = max(most, -least), np.finfo(np.float32)
+    if largest > float(single.max):
         raise InvalidInput("The embedding has numbers beyond single precision: scale it down.")
+    if 0 < largest < float(single.tiny):
+        raise InvalidInput("The embedding has only numbers below single precision: scale it up.")
     return Z
 
 

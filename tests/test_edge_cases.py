@@ -23,7 +23,7 @@ from harmonypy_lite.errors import (
 )
 from harmonypy_lite.method import loop
 from harmonypy_lite.params import HarmonyParams
-from harmonypy_lite.run import Integration, integrate_embedding
+from harmonypy_lite.run import Integration, as_embedding, integrate_embedding
 
 FLAVORS = ("harmony2", "harmony1")
 
@@ -429,6 +429,8 @@ def test_values_that_are_not_finite__are_refused_with_their_rows(value: float, d
         (lambda Z: Z[:100], "100 rows and the batch column"),
         (lambda Z: Z.T, "5 rows and the batch column"),
         (lambda Z: Z.astype(float) * 1e39, "beyond single precision"),
+        (lambda Z: Z.astype(float) * 1e-39, "below single precision: scale it up"),
+        (lambda Z: np.where(np.arange(5) == 2, 10**400, Z.astype(object)), "not numbers"),
     ],
 )
 def test_unusable_embedding__is_refused(form: Callable, text: str) -> None:
@@ -563,3 +565,28 @@ def test_any_partition__gives_finite_coordinates_and_whole_tables(
         size = result.design.level_size
         np.testing.assert_allclose(result.outcome.O.sum(axis=0), size, rtol=1e-5)
         np.testing.assert_allclose(result.outcome.E.sum(axis=0), size, rtol=1e-5)
+
+
+def test_largest_and_smallest_number__are_looked_for_once() -> None:
+    class Counting(np.ndarray):
+        calls = 0
+
+        def max(self, *args: Any, **kwargs: Any) -> Any:
+            Counting.calls += 1
+            return super().max(*args, **kwargs)
+
+        def min(self, *args: Any, **kwargs: Any) -> Any:
+            Counting.calls += 1
+            return super().min(*args, **kwargs)
+
+    Z = np.ones((4, 3)).view(Counting)
+    as_array = np.asarray
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np, "asarray", lambda x: x if isinstance(x, Counting) else as_array(x))
+        assert as_embedding(Z) is Z
+    assert Counting.calls == 2
+
+
+def test_all_zero_embedding__is_not_too_small() -> None:
+    zeros = np.zeros((4, 3))
+    assert as_embedding(zeros) is zeros

@@ -402,3 +402,9 @@ def test_design_like__codes_are_those_of_the_known_design():
     assert (found.levels, found.n_levels) == (known.levels, 5)
     with pytest.raises(InvalidInput, match="'lab' has 1 level"):
         design_like(part.assign(lab="y"), known)
+
+
+def test_fit__refuses_numbers_beyond_double_precision():
+    X = np.full((20, 2), 10**400, dtype=object)
+    with pytest.raises(InvalidInput, match="too large"):
+        Harmony().fit(X, ["a", "b"] * 10)
