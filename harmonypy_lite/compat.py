@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -241,7 +241,8 @@ def _columns(meta_data: Any, vars_use: Any) -> pd.DataFrame:
                 "cell, such as adata.obs."
             )
         meta_data = pd.DataFrame(dict(meta_data))
-    keys = key_list(vars_use, name="vars_use", holder="meta_data")
+    one_or_more = isinstance(vars_use, Iterable)
+    keys = key_list(vars_use if one_or_more else [vars_use], name="vars_use", holder="meta_data")
     check_columns(keys, meta_data.columns, holder="meta_data")
     frame = meta_data[keys]
     for name in keys:

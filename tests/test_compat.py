@@ -243,6 +243,8 @@ def test_run_harmony__vars_use_may_be_one_name_or_several(keys):
         ("Donor", "no meta_data column 'Donor'. Did you mean 'donor'.*chemistry"),
         (["donor", "lab"], "'lab'; meta_data has: donor, chemistry, depth"),
         ([], "vars_use=.*column of meta_data"),
+        (0, "vars_use=.*column of meta_data"),
+        ([0], "vars_use=.*column of meta_data"),
         (["donor", "donor"], "given twice"),
         ("depth", "look like cell names"),
     ],
