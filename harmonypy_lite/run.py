@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -344,10 +344,16 @@ def _plain_parameters(params: HarmonyParams) -> dict[str, Any]:
         value = getattr(params, parameter.name)
         if isinstance(value, np.random.Generator):
             value = "numpy.random.Generator"
-        elif isinstance(value, np.ndarray | np.generic):
-            value = value.tolist()
-        plain[parameter.name] = value
+        plain[parameter.name] = _plain(value)
     return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(entry) for entry in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _versions() -> dict[str, str]:
