@@ -67,7 +67,8 @@ def integrate(
             setting.prune_threshold,
         )
         on_correction(Y, effects)
-        if history.settled():
+        history.stopped = history.reason_to_stop() or ""
+        if history.stopped:
             cells.run(Correct(effects.W))
             return Outcome(Y, table.O, table.E, effects, history)
         Y = correct(cells, table, Y, effects, setting)
