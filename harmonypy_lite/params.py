@@ -81,7 +81,7 @@ class HarmonyParams:
         0.2,
         "float",
         "Ridge penalty as a share of the number of cells expected of a level in a cluster "
-        "(`harmony2`, when `ridge_lambda` is not given).",
+        "(`harmony2`, when `ridge_lambda` is not given; `harmony1` does not use it).",
         low=1e-8,
     )
     ridge_lambda: PerLevel | None = _parameter(
@@ -126,15 +126,20 @@ class HarmonyParams:
     tol_clustering: float | None = _parameter(
         None,
         "float",
-        "End the rounds of an iteration when the objective changes by less than this share; "
-        "by default 1e-3 in `harmony2` and 1e-5 in `harmony1`.",
+        "End the rounds of an iteration when the objective changes by less than this share, "
+        "compared for the first time after round 5 and so never in the 4 rounds that `harmony2` "
+        "has by default; by default 1e-3 in `harmony2` and 1e-5 in `harmony1`.",
         low=0.0,
     )
     early_stop: bool = _parameter(
         True, "bool", "Stop when the objective has settled; otherwise run all `max_iter_harmony`."
     )
     rng: int | np.random.Generator = _parameter(
-        0, "seed", "Seed (or generator): the same input and seed give the same bytes.", low=0
+        0,
+        "seed",
+        "Seed: the same input and seed give the same bytes; a generator may be given instead.",
+        option="Seed: the same input and seed give the same bytes.",
+        low=0,
     )
     n_jobs: int | None = _parameter(
         None,

@@ -5,6 +5,7 @@ All front doors (AnnData, scikit-learn, harmonypy's call, the command line) come
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 import warnings
@@ -30,6 +31,8 @@ from harmonypy_lite.threads import Workers
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger("harmonypy_lite")
 
 
 class Progress(NamedTuple):
@@ -233,6 +236,9 @@ def _integrate(
 ) -> tuple[np.ndarray, Outcome]:
     rng = np.random.default_rng(setting.params.rng)
     block_seed = int(rng.integers(2**63))
+    kept = setting.params.memory == "fast" and not setting.rules.moving_centroids
+    if kept and setting.steep:
+        log.info("Penalties are too steep to keep affinities: memory='lean' is in force.")
     sample = start.sample_cells(len(Z), setting.n_clusters, rng)
     with Workers(setting.params.n_jobs) as workers:
         Y = start.start_centroids(Z[sample], setting.n_clusters, rng)

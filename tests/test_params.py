@@ -236,6 +236,11 @@ def test_describe__has_one_sentence_for_each_parameter() -> None:
         assert meaning.count(". ") == 0, f"{name}: one sentence"
 
 
+def test_describe__says_where_a_parameter_has_no_effect() -> None:
+    assert "`harmony1` does not use it" in FIELDS["alpha"].metadata["meaning"]
+    assert "after round 5" in FIELDS["tol_clustering"].metadata["meaning"]
+
+
 def test_documented__fills_the_place_with_its_indent() -> None:
     def function() -> None:
         """Do it.
