@@ -53,7 +53,8 @@ class HarmonyResult:
         (d, K) unit centroids of the last clustering.
     O, E
         (K, B) cells of each level in each cluster, and as many as an even spread would give; all
-        levels of the first variable, sorted, then those of the next.
+        levels of the first variable, then those of the next; levels are sorted, those of a
+        categorical column in the order of its categories.
     K
         Number of clusters.
     objective_harmony

@@ -41,7 +41,8 @@ class Harmony(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
     feature_names_in_ : (d,) names of the dimensions, when X had names.
     covariates_ : names of the covariates in use; an array of one column is called "batch", one of
         several "batch1", "batch2" and so on.
-    levels_ : for each covariate the names of its levels, B in all.
+    levels_ : for each covariate the names of its levels, B in all; sorted, those of a categorical
+        column in the order of its categories.
     n_iter_ : number of iterations.
     stopped_ : why the run ended: "converged", "objective rose", "max_iter_harmony" or "nothing to
         correct"; with the last there are no clusters (K = 0).

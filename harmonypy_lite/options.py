@@ -67,7 +67,7 @@ def _parameter_option(parameter: Any) -> Callable[[Any], Any]:
     meta, name = parameter.metadata, parameter.name
     flag = option_name(name)
     names = [flag] + ([_EXTRA_NAMES[name]] if name in _EXTRA_NAMES else [])
-    text = _help_text(meta["meaning"])
+    text = _help_text(meta.get("option", meta["meaning"]))
     if parameter.default is not None and meta["kind"] != "bool":
         text += f"  [default: {parameter.default:g}]" if _is_number(parameter.default) else ""
         text += f"  [default: {parameter.default}]" if isinstance(parameter.default, str) else ""

@@ -34,7 +34,7 @@ def _parameter(default: Any, kind: str, meaning: str, **bounds: Any) -> Any:
 
 @dataclass(frozen=True)
 class HarmonyParams:
-    """The parameters of one run; every value is checked on creation.
+    """The parameters of one run; every value is checked on creation, lists become tuples.
 
     Examples
     --------
@@ -81,7 +81,7 @@ class HarmonyParams:
         0.2,
         "float",
         "Ridge penalty as a share of the number of cells expected of a level in a cluster "
-        "(`harmony2`, when `ridge_lambda` is not given).",
+        "(`harmony2`, when `ridge_lambda` is not given; `harmony1` does not use it).",
         low=1e-8,
     )
     ridge_lambda: PerLevel | None = _parameter(
@@ -126,15 +126,20 @@ class HarmonyParams:
     tol_clustering: float | None = _parameter(
         None,
         "float",
-        "End the rounds of an iteration when the objective changes by less than this share; "
-        "by default 1e-3 in `harmony2` and 1e-5 in `harmony1`.",
+        "End the rounds of an iteration when the objective changes by less than this share, "
+        "compared for the first time after round 5 and so never in the 4 rounds that `harmony2` "
+        "has by default; by default 1e-3 in `harmony2` and 1e-5 in `harmony1`.",
         low=0.0,
     )
     early_stop: bool = _parameter(
         True, "bool", "Stop when the objective has settled; otherwise run all `max_iter_harmony`."
     )
     rng: int | np.random.Generator = _parameter(
-        0, "seed", "Seed (or generator): the same input and seed give the same bytes.", low=0
+        0,
+        "seed",
+        "Seed: the same input and seed give the same bytes; a generator may be given instead.",
+        option="Seed: the same input and seed give the same bytes.",
+        low=0,
     )
     n_jobs: int | None = _parameter(
         None,
@@ -152,7 +157,9 @@ class HarmonyParams:
 
     def __post_init__(self) -> None:
         for parameter in fields(self):
-            _check(parameter.name, getattr(self, parameter.name), parameter.metadata)
+            value = getattr(self, parameter.name)
+            _check(parameter.name, value, parameter.metadata)
+            object.__setattr__(self, parameter.name, _frozen(value))
 
     def resolved(self) -> HarmonyParams:
         """Return the same parameters with the flavour's defaults filled in."""
@@ -172,6 +179,17 @@ class HarmonyParams:
         return int(self.n_clusters)
 
 
+def _frozen(value: Any) -> Any:
+    """Return lists and arrays as tuples, which compare and hash, and a mapping as its own copy."""
+    if isinstance(value, Mapping):
+        return {key: _frozen(entry) for key, entry in value.items()}
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(value)
+    return tuple(value) if np.ndim(value) else value
+
+
 def _check(name: str, value: Any, meta: Mapping[str, Any]) -> None:
     kind = meta["kind"]
     if value is None:
@@ -179,7 +197,7 @@ def _check(name: str, value: Any, meta: Mapping[str, Any]) -> None:
         if default is None or name == "batch_prune_threshold":
             return
         raise InvalidInput(f"{name}=None: {_needed(meta)}.")
-    if kind == "choice" and value not in meta["choices"]:
+    if kind == "choice" and not (isinstance(value, str) and value in meta["choices"]):
         raise InvalidInput(f"{name}={value!r}: choose one of {', '.join(meta['choices'])}.")
     if kind == "bool" and not isinstance(value, bool | np.bool_):
         raise InvalidInput(f"{name}={value!r}: give True or False.")

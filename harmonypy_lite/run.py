@@ -5,10 +5,11 @@ All front doors (AnnData, scikit-learn, harmonypy's call, the command line) come
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +31,8 @@ from harmonypy_lite.threads import Workers
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger("harmonypy_lite")
 
 
 class Progress(NamedTuple):
@@ -176,9 +179,9 @@ def as_embedding(embedding: Any) -> np.ndarray:
             f"{', '.join(map(str, bad[:5]))}): remove those cells or make the embedding anew."
         )
     largest, single = max(most, -least), np.finfo(np.float32)
-    if largest > single.max:
+    if largest > float(single.max):
         raise InvalidInput("The embedding has numbers beyond single precision: scale it down.")
-    if 0 < largest < single.tiny:
+    if 0 < largest < float(single.tiny):
         raise InvalidInput("The embedding has only numbers below single precision: scale it up.")
     return Z
 
@@ -233,6 +236,9 @@ def _integrate(
 ) -> tuple[np.ndarray, Outcome]:
     rng = np.random.default_rng(setting.params.rng)
     block_seed = int(rng.integers(2**63))
+    kept = setting.params.memory == "fast" and not setting.rules.moving_centroids
+    if kept and setting.steep:
+        log.info("Penalties are too steep to keep affinities: memory='lean' is in force.")
     sample = start.sample_cells(len(Z), setting.n_clusters, rng)
     with Workers(setting.params.n_jobs) as workers:
         Y = start.start_centroids(Z[sample], setting.n_clusters, rng)
@@ -344,10 +350,16 @@ def _plain_parameters(params: HarmonyParams) -> dict[str, Any]:
         value = getattr(params, parameter.name)
         if isinstance(value, np.random.Generator):
             value = "numpy.random.Generator"
-        elif isinstance(value, np.ndarray | np.generic):
-            value = value.tolist()
-        plain[parameter.name] = value
+        plain[parameter.name] = _plain(value)
     return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(entry) for entry in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _versions() -> dict[str, str]:

@@ -1,16 +1,33 @@
-"""Where tests find the real data sets, and the one place that skips a test without them."""
+"""Where tests find the real data sets and compiled kernels; the one place that skips a test."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
-from harmonypy_lite import datasets
-
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def _kernel_cache() -> Path:
+    """Return a folder of its own for each text of the kernels.
+
+    numba looks for changes in the file of a kernel, not in those of the kernels that it calls.
+    """
+    user = getattr(os, "getuid", int)()  # where there is none, temporary folders are a user's own
+    text = hashlib.sha256(str(user).encode())
+    for path in sorted((REPOSITORY / "harmonypy_lite" / "kernels").glob("*.py")):
+        text.update(path.name.encode() + path.read_bytes())
+    return Path(tempfile.gettempdir()) / f"harmonypy_lite-kernels-{text.hexdigest()[:16]}"
+
+
+os.environ.setdefault("NUMBA_CACHE_DIR", str(_kernel_cache()))  # before anything imports numba
+
 SIBLING = REPOSITORY.parent / "shared" / "data"
 REAL_SETS = (
     "cell_lines_2370",
@@ -45,6 +62,8 @@ def real_path() -> Callable[[str], Path]:
     def find(name: str) -> Path:
         if name not in REAL_SETS:
             raise KeyError(f"{name!r} is no real data set; there are {', '.join(REAL_SETS)}")
+        from harmonypy_lite import datasets
+
         path = (datasets.folder() or SIBLING) / f"{name}.h5ad"
         if not path.is_file():
             pytest.skip(

@@ -590,3 +590,22 @@ def test_largest_and_smallest_number__are_looked_for_once() -> None:
 def test_all_zero_embedding__is_not_too_small() -> None:
     zeros = np.zeros((4, 3))
     assert as_embedding(zeros) is zeros
+
+
+@pytest.mark.parametrize(
+    ("given_", "told"),
+    [
+        ({"theta": 1e4}, 1),
+        ({}, 0),
+        ({"theta": 1e4, "memory": "lean"}, 0),
+        ({"theta": 1e4, "flavor": "harmony1"}, 0),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::harmonypy_lite.NotConvergedWarning")
+def test_steep_penalties__that_leave_nothing_to_keep_are_told_once(
+    given_: dict[str, Any], told: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    Z, frame = twin.simulated(200, 5)
+    with caplog.at_level("INFO", logger="harmonypy_lite"):
+        integrate_embedding(Z, frame, HarmonyParams(max_iter_harmony=2, **given_))
+    assert sum("too steep" in line for line in caplog.messages) == told

@@ -65,27 +65,24 @@ def test_iteration__is_the_last_when_the_objective_hardly_fell(
     assert h.objective == [old, new]
     if stopped.endswith("?"):  # 0 is not less than 0: the run goes on
         stopped = ""
-    assert h.settled() == bool(stopped)
-    assert h.stopped == stopped
+    assert h.reason_to_stop() == (stopped or None)
+    assert h.stopped == "", "a question changes nothing"
 
 
 def test_iteration__is_the_last_when_all_are_used() -> None:
     h = history(start=100.0, rounds=[[50.0], [20.0]])
-    assert not h.settled()
+    assert h.reason_to_stop() is None
     h.rounds.append([5.0])
-    assert h.settled()
-    assert h.stopped == "max_iter_harmony"
+    assert h.reason_to_stop() == "max_iter_harmony"
 
 
 def test_iteration__that_settles_as_the_last_one_has_converged() -> None:
     h = history(start=100.0, rounds=[[50.0], [20.0], [20.0]])
-    assert h.settled()
-    assert h.stopped == "converged"
+    assert h.reason_to_stop() == "converged"
 
 
 def test_iteration__goes_on_without_early_stop() -> None:
     h = history(early_stop=False, start=100.0, rounds=[[100.0], [100.0]])
-    assert not h.settled()
+    assert h.reason_to_stop() is None
     h.rounds.append([200.0])
-    assert h.settled()
-    assert h.stopped == "max_iter_harmony"
+    assert h.reason_to_stop() == "max_iter_harmony"

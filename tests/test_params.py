@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from harmonypy_lite.errors import InvalidInput
@@ -79,8 +80,27 @@ def test_params__cannot_be_changed() -> None:
         HarmonyParams().theta = 3  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("value", [[1, 2.5], (1, 2.5), np.array([1, 2.5]), pd.Series([1, 2.5])])
+def test_params__compare_and_hash_with_any_kind_of_list(value: Any) -> None:
+    params = HarmonyParams(theta=value, sigma=value, ridge_lambda=value)
+    assert params.theta == params.sigma == params.ridge_lambda == (1, 2.5)
+    same = HarmonyParams(theta=(1, 2.5), sigma=(1, 2.5), ridge_lambda=(1, 2.5))
+    assert params == same
+    assert hash(params) == hash(same)
+    assert params != HarmonyParams(theta=(1, 2))
+
+
+def test_params__do_not_change_with_what_they_were_given() -> None:
+    numbers, names = [1.0, 2.0], {"donor": np.ones(2)}
+    params = HarmonyParams(theta=numbers, ridge_lambda=names)
+    numbers[0] = names["donor"][0] = -1.0
+    names["lab"] = np.ones(1)
+    assert params.theta == (1.0, 2.0)
+    assert params.ridge_lambda == {"donor": (1.0, 1.0)}
+
+
 BAD: dict[str, list[Any]] = {
-    "flavor": ["harmony3", "", None, 2, ["harmony1"]],
+    "flavor": ["harmony3", "", None, 2, ["harmony1"], np.array(["harmony1", "harmony2"])],
     "n_clusters": [0, -1, 2.0, "3", True, [3], float("nan")],
     "theta": [
         -1,
@@ -181,7 +201,13 @@ def test_value__that_makes_no_sense_is_refused_by_name(name: str, value: Any) ->
 
 @pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in GOOD.items() for v in values])
 def test_value__that_makes_sense_is_taken(name: str, value: Any) -> None:
-    assert getattr(HarmonyParams(**{name: value}), name) is value
+    taken = getattr(HarmonyParams(**{name: value}), name)
+    if isinstance(value, dict):
+        assert {key: np.array(v).tolist() for key, v in taken.items()} == value
+    elif isinstance(value, list | tuple | np.ndarray):
+        assert np.array(taken).tolist() == np.array(value).tolist()
+    else:
+        assert taken is value
 
 
 def test_message__says_what_was_given_and_what_is_needed() -> None:
@@ -208,6 +234,11 @@ def test_describe__has_one_sentence_for_each_parameter() -> None:
         assert meaning in text
         assert meaning.endswith(".")
         assert meaning.count(". ") == 0, f"{name}: one sentence"
+
+
+def test_describe__says_where_a_parameter_has_no_effect() -> None:
+    assert "`harmony1` does not use it" in FIELDS["alpha"].metadata["meaning"]
+    assert "after round 5" in FIELDS["tol_clustering"].metadata["meaning"]
 
 
 def test_documented__fills_the_place_with_its_indent() -> None:

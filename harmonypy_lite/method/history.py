@@ -43,11 +43,9 @@ class History:
         old, new = sum(rounds[-WINDOW - 1 : -1]), sum(rounds[-WINDOW:])
         return abs(old - new) < self.tol_clustering * abs(old)
 
-    def settled(self) -> bool:
-        """Whether this iteration is the last; says why in `stopped`."""
+    def reason_to_stop(self) -> str | None:
+        """Return why this iteration is the last (see `stopped`), or None if it is not."""
         old, new = self.objective[-2:]
         if self.early_stop and old - new < self.tol_harmony * abs(old):
-            self.stopped = "converged" if new <= old else "objective rose"
-        elif len(self.rounds) == self.max_iter_harmony:
-            self.stopped = "max_iter_harmony"
-        return bool(self.stopped)
+            return "converged" if new <= old else "objective rose"
+        return "max_iter_harmony" if len(self.rounds) == self.max_iter_harmony else None

@@ -61,7 +61,8 @@ def integrate(
         Y = cluster(cells, table, Y, setting, history, on_round)
         effects = regress(cells, table, setting)
         on_correction(Y, effects)
-        if history.settled():
+        history.stopped = history.reason_to_stop() or ""
+        if history.stopped:
             cells.run(Correct(effects.W))
             return Outcome(Y, table.O, table.E, effects, history)
         Y = correct(cells, table, Y, effects, setting)
