@@ -17,7 +17,7 @@ from harmonypy_lite.confounding import check_protected, warn_of_confounding
 from harmonypy_lite.design import design_from_columns
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
 from harmonypy_lite.lookup import (
-    check_bases_differ,
+    check_adjusted_basis,
     check_basis,
     check_columns,
     check_result_name,
@@ -111,14 +111,8 @@ def integrate_file(
     """
     keys = key_list(key)
     protected = check_protected(protect, keys)
-    check_result_name(adjusted_basis, argument="adjusted_basis")
-    check_bases_differ(basis, adjusted_basis)
-    if preprocess:
-        check_result_name(basis, argument="basis")
-    if layer is not None and not preprocess:
-        raise InvalidInput(
-            f"The layer {layer!r} is read for --preprocess only: give both or neither."
-        )
+    check_adjusted_basis(adjusted_basis, basis)
+    _check_preprocess(preprocess, basis, layer)
     source = Path(path).expanduser()
     check_readable(source)
     given = None if out is None else Path(out).expanduser()
@@ -154,6 +148,15 @@ def integrate_file(
         write(copy, NewParts(obsm, made.varm, {**made.uns, "harmony": record}))
     log.info("wrote %s", target.path)
     return FileResult(Path(target.shown), summary)
+
+
+def _check_preprocess(preprocess: bool, basis: str, layer: str | None) -> None:
+    if preprocess:
+        check_result_name(basis, argument="basis")
+    elif layer is not None:
+        raise InvalidInput(
+            f"The layer {layer!r} is read for --preprocess only: give both or neither."
+        )
 
 
 def _promised(adjusted_basis: str, pca: str | None) -> NewParts:

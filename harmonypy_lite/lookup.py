@@ -61,8 +61,9 @@ def check_result_name(name: str, *, argument: str) -> None:
     )
 
 
-def check_bases_differ(basis: str, adjusted_basis: str) -> None:
-    """Refuse a result that would take the place of the embedding that it is made from."""
+def check_adjusted_basis(adjusted_basis: str, basis: str) -> None:
+    """Refuse a name that no file can hold, and that of the embedding the result is made from."""
+    check_result_name(adjusted_basis, argument="adjusted_basis")
     if basis == adjusted_basis:
         raise InvalidInput(
             f"adjusted_basis is {adjusted_basis!r}, the basis itself: the result would replace "

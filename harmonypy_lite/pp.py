@@ -13,7 +13,7 @@ from harmonypy_lite.confounding import check_protected, warn_of_confounding
 from harmonypy_lite.elements import is_record, sparse_message
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
 from harmonypy_lite.lookup import (
-    check_bases_differ,
+    check_adjusted_basis,
     check_basis,
     check_columns,
     check_result_name,
@@ -126,17 +126,10 @@ def harmony_integrate(
     )
     keys = key_list(key)
     protected = check_protected(protect, keys)
-    check_result_name(adjusted_basis, argument="adjusted_basis")
-    check_bases_differ(basis, adjusted_basis)
+    check_adjusted_basis(adjusted_basis, basis)
     check_columns([*keys, *protected], adata.obs.columns)
     embedding = _embedding(adata, basis)
-    if "harmony" in adata.uns and not is_record(adata.uns["harmony"]):
-        warnings.warn(
-            "adata.uns['harmony'] is not from an earlier run of harmonypy_lite: it is replaced by "
-            "the record of this run. Keep it under another key if you need it.",
-            HarmonyWarning,
-            stacklevel=2,
-        )
+    _warn_of_foreign_record(adata)
 
     from harmonypy_lite.progress import progress_bar
     from harmonypy_lite.run import integrate_embedding
@@ -150,6 +143,16 @@ def harmony_integrate(
         )
     record = uns_record(done.summary | summary, basis=basis, adjusted_basis=adjusted_basis)
     _store(adata, adjusted_basis, done.embedding, record)
+
+
+def _warn_of_foreign_record(adata: AnnData) -> None:
+    if "harmony" in adata.uns and not is_record(adata.uns["harmony"]):
+        warnings.warn(
+            "adata.uns['harmony'] is not from an earlier run of harmonypy_lite: it is replaced by "
+            "the record of this run. Keep it under another key if you need it.",
+            HarmonyWarning,
+            stacklevel=3,
+        )
 
 
 def _embedding(adata: AnnData, basis: str) -> np.ndarray:
