@@ -150,8 +150,8 @@ class HarmonyParams:
     memory: str = _parameter(
         "fast",
         "choice",
-        "`fast` keeps the cells' affinities to the clusters (4 K bytes a cell), `lean` computes "
-        "them anew in every round; the result is the same to the byte.",
+        "`fast` keeps the cells' affinities to the clusters (4 bytes for each cell and cluster), "
+        "`lean` computes them anew in every round; the result is the same to the byte.",
         choices=MEMORY_MODES,
     )
 

@@ -160,7 +160,11 @@ def scores_text(table: pd.DataFrame) -> str:
     width = max(20, *(len(name) + 2 for name in names))
     for key in dict.fromkeys(table["batch_key"]):
         own = table[table["batch_key"] == key]
-        lines += ["", f"Batches: {key}", f"{'':22}" + "".join(f"{name:>{width}}" for name in names)]
+        lines += [
+            "",
+            f"Batches: {key} (calibrated values; the files and the picture have the raw ones)",
+            f"{'':22}" + "".join(f"{name:>{width}}" for name in names),
+        ]
         for kind, rows in own.groupby("kind", sort=False):
             lines.append(f"{kind}")
             for metric, of_metric in rows.groupby("metric", sort=False):
