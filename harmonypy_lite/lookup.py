@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 def key_list(key: str | Sequence[str], *, name: str = "key", holder: str = "obs") -> list[str]:
     """Return one key or several as a list; refuses none and the same one twice."""
+    if hasattr(key, "iloc") or not isinstance(key, Iterable):  # a column instead of its name
+        raise InvalidInput(
+            f"{name} is a {type(key).__name__}: give the name of a column of {holder}, or a list "
+            "of names."
+        )
     keys = [key] if isinstance(key, str) else list(key)
     if not keys or not all(isinstance(k, str) for k in keys):
         raise InvalidInput(

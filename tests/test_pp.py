@@ -353,3 +353,9 @@ def test_pp__offers_scanpys_names():
     assert callable(pp.harmony_integrate)
     scanpys = ["adata", "key", "basis", "adjusted_basis"]
     assert list(inspect.signature(pp.harmony_integrate).parameters)[:4] == scanpys
+
+
+@pytest.mark.parametrize("key", [0, None, pd.Series(["a", "b"])])
+def test_harmony_integrate__a_key_that_is_no_name_is_refused(key):
+    with pytest.raises(InvalidInput, match="give the name of a column of obs"):
+        harmony_integrate(small_adata(), key)
