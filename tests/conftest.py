@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import lru_cache
@@ -27,6 +28,8 @@ def _kernel_cache() -> Path:
 
 
 os.environ.setdefault("NUMBA_CACHE_DIR", str(_kernel_cache()))  # before anything imports numba
+if "numba" in sys.modules:  # a plugin of pytest was first, and numba has read the variable
+    sys.modules["numba"].config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
 
 SIBLING = REPOSITORY.parent / "shared" / "data"
 REAL_SETS = (
