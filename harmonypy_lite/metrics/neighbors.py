@@ -293,7 +293,7 @@ def _approximate(points: NDArray[np.floating], k: int, seed: int, n_jobs: int | 
 
     n_cells = len(points)
     index = NNDescent(
-        points.astype(np.float32, copy=False),
+        np.require(points, np.float32, "W"),  # pynndescent 0.6 takes no read-only array
         n_neighbors=k + 1,
         random_state=seed,
         low_memory=True,
