@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import sys
 import tempfile
@@ -30,6 +31,11 @@ def _kernel_cache() -> Path:
 os.environ.setdefault("NUMBA_CACHE_DIR", str(_kernel_cache()))  # before anything imports numba
 if "numba" in sys.modules:  # a plugin of pytest was first, and numba has read the variable
     sys.modules["numba"].config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
+
+# programs that tests start elsewhere find the package that is tested here, installed or not
+_home = Path(importlib.util.find_spec("harmonypy_lite").origin).parent.parent
+_given = os.environ.get("PYTHONPATH")  # an empty entry would be the current folder
+os.environ["PYTHONPATH"] = os.pathsep.join([str(_home), _given] if _given else [str(_home)])
 
 SIBLING = REPOSITORY.parent / "shared" / "data"
 REAL_SETS = (

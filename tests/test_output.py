@@ -110,7 +110,9 @@ def test_failure__an_input_that_changes_during_the_run_is_not_mixed_up(path, mon
 
 
 SLOW_WRITER = """
-import sys, time
+import signal, sys, time
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):  # nohup and & let them be ignored
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 from harmonypy_lite import elements
 real = elements.write_record
 def slow(group, name, record):
