@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harmonypy_lite.errors import HarmonyWarning, InvalidInput
+from harmonypy_lite.calls import HARMONYPY_NAMES, checked_call, refuse_adata
+from harmonypy_lite.errors import InvalidInput, warn
 from harmonypy_lite.lookup import check_columns, check_same_order, key_list
 from harmonypy_lite.params import HarmonyParams, PerLevel
 
@@ -22,19 +22,6 @@ if TYPE_CHECKING:
     from harmonypy_lite.run import Integration, Progress
 
 log = logging.getLogger("harmonypy_lite")
-
-#: The names that this call has for parameters of the package.
-_NAMES = {
-    "ridge_lambda": "lamb",
-    "n_clusters": "nclust",
-    "block_proportion": "block_size",
-    "max_iter_clustering": "max_iter_kmeans",
-    "tol_clustering": "epsilon_cluster",
-    "tol_harmony": "epsilon_harmony",
-    "batch_prune_threshold": "batch_prop_cutoff",
-    "rng": "random_state",
-    "n_jobs": "ncores",
-}
 
 
 class HarmonyResult:
@@ -119,6 +106,7 @@ class HarmonyResult:
         )
 
 
+@checked_call(refuse=refuse_adata)
 def run_harmony(
     data_mat: Any,
     meta_data: pd.DataFrame | Mapping[str, Any],
@@ -267,11 +255,9 @@ def _cells_by_dims(data_mat: Any, n_cells: int) -> np.ndarray:
             f"data_mat has shape {Z.shape}, but meta_data has {n_cells} rows: give cells x dims, "
             "with the same cells in both."
         )
-    warnings.warn(
+    warn(
         f"data_mat has shape {Z.shape} and meta_data {n_cells} rows, so data_mat is dims x cells: "
-        "it is transposed. Give cells x dims; the result is cells x dims always.",
-        HarmonyWarning,
-        stacklevel=3,
+        "it is transposed. Give cells x dims; the result is cells x dims always."
     )
     return Z.T
 
@@ -282,8 +268,8 @@ def _names_of_this_call() -> Iterator[None]:
     try:
         yield
     except InvalidInput as error:
-        known = re.compile(rf"\b({'|'.join(_NAMES)})\b")
-        raise InvalidInput(known.sub(lambda name: _NAMES[name[0]], str(error))) from None
+        known = re.compile(rf"\b({'|'.join(HARMONYPY_NAMES)})\b")
+        raise InvalidInput(known.sub(lambda name: HARMONYPY_NAMES[name[0]], str(error))) from None
 
 
 def _is_minus_one(lamb: Any) -> bool:

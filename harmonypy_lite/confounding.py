@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harmonypy_lite.errors import HarmonyWarning, InvalidInput
+from harmonypy_lite.errors import InvalidInput, warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +105,7 @@ def warn_of_confounding(
                     f"{v:.2f}): mixing the batches takes away differences between the levels of "
                     f"{name!r} as well."
                 )
-                warnings.warn(text, HarmonyWarning, stacklevel=2)
+                warn(text)
     return found
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harmonypy_lite.errors import HarmonyWarning, InvalidInput
+from harmonypy_lite.errors import InvalidInput, warn
 from harmonypy_lite.params import PerLevel
 
 if TYPE_CHECKING:
@@ -95,10 +94,12 @@ class Design:
             return np.repeat(numbers, sizes)
         if numbers.size == self.n_levels:
             return numbers
+        several = len(sizes) > 1
         raise InvalidInput(
-            f"{name} has {numbers.size} values, but there are {len(sizes)} covariate(s) "
-            f"({', '.join(self.covariates)}) with {self.n_levels} levels in all: give 1, "
-            f"{len(sizes)} or {self.n_levels} values."
+            f"{name} has {numbers.size} values, for {len(sizes)} covariate{'s' * several} "
+            f"({', '.join(self.covariates)}) with {self.n_levels} levels{' in all' * several}: "
+            f"give one number for all, {f'one per covariate ({len(sizes)}), ' * several}or one "
+            f"per level ({self.n_levels})."
         )
 
     def _without_dropped(self, numbers: np.ndarray) -> np.ndarray:
@@ -144,7 +145,8 @@ def design_from_columns(frame: pd.DataFrame, *, missing: str = "refuse") -> Desi
     Raises
     ------
     InvalidInput
-        For missing values, for a column of cell names, and for a frame without columns.
+        For missing values, for a column of cell names or measurements, and for a frame without
+        columns.
 
     Warns
     -----
@@ -170,14 +172,12 @@ def design_from_columns(frame: pd.DataFrame, *, missing: str = "refuse") -> Desi
     dropped_levels: dict[str, tuple[str, ...]] = {}
     for name in frame.columns:
         codes, levels = _factorize(str(name), frame[name], missing)
-        _refuse_cell_names(str(name), levels, len(frame))
+        _refuse_too_many_levels(frame[name], levels)
         reason = _reason_to_drop(codes, levels, kept)
         if reason:
             dropped[str(name)] = reason
             dropped_levels[str(name)] = levels
-            warnings.warn(
-                f"Covariate {name!r} is left out: {reason}.", HarmonyWarning, stacklevel=2
-            )
+            warn(f"Covariate {name!r} is left out: {reason}.")
         else:
             kept[str(name)] = (codes, levels)
     design = replace(
@@ -286,13 +286,20 @@ def _factorize(name: str, column: pd.Series, missing: str) -> tuple[np.ndarray, 
     return renumbered[raw], (*code_of, *([MISSING_LEVEL] if n_missing else []))
 
 
-def _refuse_cell_names(name: str, levels: tuple[str, ...], n_cells: int) -> None:
-    if len(levels) > max(2, _BARCODE_SHARE * n_cells) and n_cells > 10:
-        raise InvalidInput(
-            f"Column {name!r} has {len(levels)} levels in {n_cells} cells (first: "
-            f"{', '.join(levels[:3])}): these look like cell names. Name the column that holds "
-            "the batch, such as the donor, sample or plate."
-        )
+def _refuse_too_many_levels(column: pd.Series, levels: tuple[str, ...]) -> None:
+    if len(levels) <= max(2, _BARCODE_SHARE * len(column)) or len(column) <= 10:
+        return
+    values = getattr(column.dtype, "categories", column)  # of a categorical column
+    if values.dtype.kind in "iuf":
+        what = "numbers, such as a measurement"
+        remedy = ", or make ranges of the numbers (pandas.cut)"
+    else:
+        what, remedy = "cell names", ""
+    raise InvalidInput(
+        f"Column {column.name!r} has {len(levels)} levels in {len(column)} cells (first: "
+        f"{', '.join(levels[:3])}): these look like {what}. Name the column that holds the batch, "
+        f"such as the donor, sample or plate{remedy}."
+    )
 
 
 def _reason_to_drop(
@@ -321,9 +328,7 @@ def _warn_of_small_levels(design: Design) -> None:
     ]
     shown = ", ".join(f"{names[b]} ({design.level_size[b]})" for b in small[:5])
     more = f" and {small.size - 5} more" if small.size > 5 else ""
-    warnings.warn(
+    warn(
         f"{small.size} level(s) have fewer than {_SMALL_LEVEL} cells and will hardly be "
-        f"corrected: {shown}{more}.",
-        HarmonyWarning,
-        stacklevel=3,
+        f"corrected: {shown}{more}."
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 
 class InvalidInput(ValueError):
     """The input cannot be used; raised before any work starts.
@@ -28,3 +31,18 @@ class HarmonyWarning(UserWarning):
 
 class NotConvergedWarning(HarmonyWarning):
     """The run used all its iterations before the objective settled."""
+
+
+#: Packages whose lines are not the user's: ours, and scikit-learn, which wraps our estimator.
+_NOT_THE_USERS = ("harmonypy_lite", "sklearn")
+
+
+def warn(message: str, category: type[Warning] = HarmonyWarning) -> None:
+    """Warn about the line of the user that led here, however deep in the package this is.
+
+    ``skip_file_prefixes`` of `warnings.warn` would do, but Python 3.11 lacks it.
+    """
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in _NOT_THE_USERS:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

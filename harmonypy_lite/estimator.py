@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from harmonypy_lite.calls import checked_call, refuse_adata
 from harmonypy_lite.design import Design, design_like
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.lookup import check_same_order
@@ -67,6 +68,7 @@ class Harmony(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
     (('a', 'b'),)
     """
 
+    @checked_call()
     def __init__(
         self,
         *,
@@ -205,6 +207,7 @@ class Harmony(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         return self._replay.correct(Z, design, np.where(place < 0, key, place.astype(np.uint64)))
 
     def _fit(self, X: Any, batch: Any) -> np.ndarray:
+        refuse_adata(X)
         params = HarmonyParams(**{p.name: getattr(self, p.name) for p in fields(HarmonyParams)})
         frame = batch_columns(batch)
         check_same_order(X, batch)

@@ -35,10 +35,16 @@ def check_columns(keys: Sequence[str], columns: Iterable[str], *, holder: str = 
     """Refuse keys that are no columns of `holder`; the message lists those that are."""
     there = list(columns)
     for key in keys:
-        if key not in there:
+        if key in there:
+            continue
+        parts = [part.strip() for part in key.split(",")]
+        if set(parts) <= set(there):
             raise InvalidInput(
-                f"There is no {holder} column {key!r}{_instead(key, there, holder)}."
+                f"There is no {holder} column {key!r}, but {' and '.join(map(repr, parts))} are "
+                f"there: give them one by one, in Python {parts}, on the command line "
+                f"{' '.join(f'--key {part}' for part in parts)}."
             )
+        raise InvalidInput(f"There is no {holder} column {key!r}{_instead(key, there, holder)}.")
 
 
 def check_basis(basis: str, embeddings: Iterable[str]) -> None:
@@ -110,11 +116,22 @@ def _are_texts(index: pd.Index) -> bool:
     return index.inferred_type == "string"
 
 
+def nearest(name: str, there: Sequence[str]) -> str | None:
+    """Return the name that `name` is a slip of the pen for, or None; case does not count.
+
+    Examples
+    --------
+    >>> nearest("Donnor", ["donor", "chemistry"]), nearest("batch", ["patient"])
+    ('donor', None)
+    """
+    close = difflib.get_close_matches(name.lower(), [n.lower() for n in there], n=1, cutoff=0.75)
+    return next((n for n in there if close and n.lower() == close[0]), None)
+
+
 def _instead(name: str, there: list[str], holder: str) -> str:
     if not there:
         return f": {holder} is empty"
-    close = difflib.get_close_matches(name.lower(), [n.lower() for n in there], n=1)
-    near = next((n for n in there if close and n.lower() == close[0]), None)
+    near = nearest(name, there)
     shown = ", ".join(there[:30]) + (f" and {len(there) - 30} more" if len(there) > 30 else "")
     hint = f". Did you mean {near!r}?" if near else ""
     return f"{hint} {holder} has: {shown}" if hint else f"; {holder} has: {shown}"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harmonypy_lite.calls import checked_call, refuse_other_than_adata
 from harmonypy_lite.confounding import check_protected, warn_of_confounding
 from harmonypy_lite.elements import is_record, sparse_message
-from harmonypy_lite.errors import HarmonyWarning, InvalidInput
+from harmonypy_lite.errors import InvalidInput, warn
 from harmonypy_lite.lookup import (
     check_adjusted_basis,
     check_basis,
@@ -34,6 +35,7 @@ N_COMPONENTS = 50
 
 
 @documented
+@checked_call(refuse=refuse_other_than_adata)
 def harmony_integrate(
     adata: AnnData,
     key: str | Sequence[str],
@@ -147,11 +149,9 @@ def harmony_integrate(
 
 def _warn_of_foreign_record(adata: AnnData) -> None:
     if "harmony" in adata.uns and not is_record(adata.uns["harmony"]):
-        warnings.warn(
+        warn(
             "adata.uns['harmony'] is not from an earlier run of harmonypy_lite: it is replaced by "
-            "the record of this run. Keep it under another key if you need it.",
-            HarmonyWarning,
-            stacklevel=3,
+            "the record of this run. Keep it under another key if you need it."
         )
 
 
@@ -197,6 +197,7 @@ def _store(adata: AnnData, name: str, embedding: np.ndarray, record: dict[str, A
         adata.uns["harmony"] = record
 
 
+@checked_call(refuse=refuse_other_than_adata)
 def preprocess(adata: AnnData, batch_keys: str | Sequence[str], *, basis: str = "X_pca") -> None:
     """Make the PCA that Harmony needs from counts, with scanpy's usual steps.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +18,7 @@ from harmonypy_lite._version import __version__
 from harmonypy_lite.cells.chunk import InForce
 from harmonypy_lite.cells.in_memory import InMemoryCells
 from harmonypy_lite.design import Design, design_from_columns
-from harmonypy_lite.errors import HarmonyWarning, InvalidInput, NotConvergedWarning, NumericalError
+from harmonypy_lite.errors import InvalidInput, NotConvergedWarning, NumericalError, warn
 from harmonypy_lite.method import blocks, loop, start
 from harmonypy_lite.method.history import History
 from harmonypy_lite.method.loop import Outcome
@@ -129,7 +128,7 @@ def integrate_embedding(
         )
     design = design_from_columns(batches, missing=missing)
     if not design.covariates:
-        _warn("All cells are of one batch: there is nothing to correct.", HarmonyWarning)
+        warn("All cells are of one batch: there is nothing to correct.")
         params.clusters_for(len(Z))
         summary = _summary(Z, design, params, None, time.perf_counter() - began)
         return Integration(Z.astype(np.float32), summary, design, None)
@@ -139,7 +138,7 @@ def integrate_embedding(
     corrected, outcome = _integrate(Z, design, setting, replay, progress)
     summary = _summary(Z, design, setting.params, outcome, time.perf_counter() - began)
     if outcome.history.stopped == "max_iter_harmony" and params.early_stop:
-        _warn(
+        warn(
             f"The objective had not settled after {params.max_iter_harmony} iterations: see it in "
             "the summary, or raise max_iter_harmony.",
             NotConvergedWarning,
@@ -378,12 +377,7 @@ def _versions() -> dict[str, str]:
 def _warn_of_zero_rows(Z: np.ndarray) -> None:
     zero = np.flatnonzero(~Z.any(axis=1))
     if zero.size:
-        _warn(
+        warn(
             f"{zero.size} of {len(Z)} rows of the embedding are all zero (first: "
-            f"{', '.join(map(str, zero[:5]))}): they have no direction and stay as they are.",
-            HarmonyWarning,
+            f"{', '.join(map(str, zero[:5]))}): they have no direction and stay as they are."
         )
-
-
-def _warn(text: str, category: type[Warning]) -> None:
-    warnings.warn(text, category, stacklevel=3)

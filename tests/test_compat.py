@@ -246,7 +246,7 @@ def test_run_harmony__vars_use_may_be_one_name_or_several(keys):
         (0, "vars_use=.*column of meta_data"),
         ([0], "vars_use=.*column of meta_data"),
         (["donor", "donor"], "given twice"),
-        ("depth", "look like cell names"),
+        ("depth", "look like numbers, such as a measurement"),
     ],
 )
 def test_run_harmony__columns_that_cannot_be_used_are_refused(keys, message):

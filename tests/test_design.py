@@ -128,8 +128,8 @@ def test_per_level__spreads(value: Any, expected: list[float]) -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ([1, 2, 3], "theta has 3 values, but there are 2 covariate.*donor, sex.*5 levels in all"),
-        ([1] * 6, "give 1, 2 or 5 values"),
+        ([1, 2, 3], "theta has 3 values, for 2 covariates .donor, sex. with 5 levels in all: "),
+        ([1] * 6, r"give one number for all, one per covariate \(2\), or one per level \(5\)\."),
         ({"donor": 1}, r"names \['donor'\], the covariates are \['donor', 'sex'\]"),
         ({"donor": 1, "sex": 1, "age": 1}, "names .*age"),
         ({"donor": [1, 2], "sex": 1}, r"theta\['donor'\] has 2 values, 'donor' has 3 levels"),
@@ -192,6 +192,25 @@ def test_cell_names__are_a_level_for_more_than_half_of_the_cells(
             design_from_columns(frame(batch=column))
     else:
         assert design_from_columns(frame(batch=column)).n_levels == levels
+
+
+def test_per_level__one_covariate_is_told_each_choice_once() -> None:
+    said = (
+        r"^theta has 3 values, for 1 covariate \(batch\) with 2 levels: give one number for all, "
+    )
+    with pytest.raises(InvalidInput, match=said + r"or one per level \(2\)\.$"):
+        design_from_columns(frame(batch=["a", "b"] * 10)).per_level("theta", [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    "column", [np.arange(30) / 7, np.arange(30), pd.Categorical(np.arange(30) / 7)]
+)
+def test_numbers__as_batches_are_told_from_cell_names(column: Any) -> None:
+    said = (
+        "'depth' has 30 levels in 30 cells .* look like numbers, such as a measurement.*pandas.cut"
+    )
+    with pytest.raises(InvalidInput, match=said):
+        design_from_columns(frame(depth=column))
 
 
 def test_take__keeps_the_levels() -> None:
