@@ -1,7 +1,24 @@
 """Harmony batch integration for single-cell embeddings: fast, deterministic, streaming.
 
-Names are imported when they are first used, so that importing the package costs nothing.
+Which call for which data
+-------------------------
+- an AnnData: ``pp.harmony_integrate(adata, "donor")``, then ``metrics.score(adata, "donor")``
+- an array of cells x dimensions: ``Harmony().fit_transform(X, batch)``, as in scikit-learn
+- a call of harmonypy: ``run_harmony(X, obs, "donor").Z_corr``
+- an .h5ad file: ``harmonypy-lite integrate FILE --key donor`` on the command line
+
+``datasets`` simulates and loads data, ``pl.scores`` draws the table of ``metrics.score``. All
+calls share the parameters of ``HarmonyParams`` and give the same bytes for the same seed.
+
+Examples
+--------
+>>> import harmonypy_lite as hl
+>>> adata = hl.datasets.simulate(n_cells=600)
+>>> hl.pp.harmony_integrate(adata, "batch")
+>>> adata.obsm["X_pca_harmony"].shape
+(600, 20)
 """
+# Names are imported when they are first used, so that importing the package costs nothing.
 
 from __future__ import annotations
 

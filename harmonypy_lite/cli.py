@@ -21,6 +21,7 @@ from harmonypy_lite.options import (
     MESSAGES,
     OUTPUT,
     SectionedCommand,
+    in_options,
     option,
     parameter_options,
     params_from,
@@ -57,6 +58,10 @@ def _output_option(text: str) -> Callable[[Any], Any]:
     return option("-o", "--output", section=OUTPUT, type=kind, metavar="FILE", help=text)
 
 
+def _overwrite_option(text: str) -> Callable[[Any], Any]:
+    return option("--overwrite", section=OUTPUT, is_flag=True, help=text)
+
+
 _FILE_OPTIONS = ("in_place", "overwrite", "missing", "preprocess", "layer", "protect")
 
 
@@ -65,6 +70,8 @@ _FILE_OPTIONS = ("in_place", "overwrite", "missing", "preprocess", "layer", "pro
 @option(
     "-k",
     "--key",
+    "-b",
+    "--batch",
     "keys",
     section=INPUT,
     multiple=True,
@@ -115,12 +122,7 @@ _FILE_OPTIONS = ("in_place", "overwrite", "missing", "preprocess", "layer", "pro
     is_flag=True,
     help="Add the result to the input (replaced in one step when the result is complete).",
 )
-@option(
-    "--overwrite",
-    section=OUTPUT,
-    is_flag=True,
-    help="Replace an output file, or a result in the file, that is there already.",
-)
+@_overwrite_option("Replace an output file, or a result in the file, that is there already.")
 @option(
     "--adjusted-basis",
     section=OUTPUT,
@@ -167,12 +169,17 @@ def integrate(file: Path, keys: tuple[str, ...], as_json: bool, quiet: bool, **g
     seconds = time.perf_counter() - started
     if as_json:
         where = {"input": str(file), "output": str(done.path)}
-        extra = {"seconds_with_files": seconds, "warnings": said}
-        _print_json(where | names | done.summary | extra)
+        times = {"seconds_compiling": done.seconds_compiling, "seconds_with_files": seconds}
+        _print_json(where | names | done.summary | times | {"warnings": said})
     elif not quiet:
         from harmonypy_lite.report import summary_text
 
-        click.echo(summary_text(done.summary, output=done.path, seconds=seconds, **names))
+        compiling = done.seconds_compiling
+        click.echo(
+            summary_text(
+                done.summary, output=done.path, seconds=seconds, compiling=compiling, **names
+            )
+        )
 
 
 @program.command(cls=SectionedCommand)
@@ -201,6 +208,8 @@ def info(file: Path, as_json: bool) -> None:
 @option(
     "-b",
     "--batch",
+    "-k",
+    "--key",
     "batches",
     section=INPUT,
     multiple=True,
@@ -245,6 +254,7 @@ def info(file: Path, as_json: bool) -> None:
     metavar="FILE",
     help="Draw the table to a picture (.png, .pdf or .svg).",
 )
+@_overwrite_option("Replace a table or picture that is there already.")
 @option("--seed", section=LIMITS, type=int, default=0, show_default=True, help="Seed.")
 @option("-j", "--n-jobs", section=LIMITS, type=int, help="Number of threads; by default all cores.")
 @_json_option("Print the table as JSON.")
@@ -269,9 +279,17 @@ def score(
       harmonypy-lite score out.h5ad --batch donor --label cell_type -o scores.csv --plot scores.png
     """  # noqa: D301
     from harmonypy_lite.metrics.score import score_file
+    from harmonypy_lite.output import check_free
+    from harmonypy_lite.pl import figure_files
     from harmonypy_lite.report import scores_text
 
     given["label_key"] = given.pop("label")
+    files = [] if given["output"] is None else [given["output"]]
+    if given["plot"] is not None:
+        files += figure_files(given["plot"], batches).values()
+    overwrite = given.pop("overwrite")
+    for name in files:
+        check_free(name, overwrite=overwrite)
     show = sys.stderr.isatty() and not quiet
     with unwinding_signals(), plain_warnings(None):
         table = score_file(
@@ -285,7 +303,9 @@ def score(
     if as_json:
         click.echo(table.to_json(orient="records", indent=1))
     elif not quiet:
-        click.echo(scores_text(table))
+        click.echo(in_options(scores_text(table)))
+        if files:
+            click.echo(f"\nWritten: {', '.join(map(str, files))}")
 
 
 def _print_json(tree: dict[str, Any]) -> None:

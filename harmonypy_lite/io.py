@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harmonypy_lite import output
+from harmonypy_lite.compilation import compile_clock
 from harmonypy_lite.confounding import check_protected, warn_of_confounding
 from harmonypy_lite.design import design_from_columns
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
@@ -39,10 +40,11 @@ log = logging.getLogger("harmonypy_lite")
 
 @dataclass(frozen=True)
 class FileResult:
-    """Where the result was written, and the summary of the run."""
+    """Where the result was written, the summary of the run, and what of it was compiling."""
 
     path: Path
     summary: dict[str, Any]
+    seconds_compiling: float
 
 
 def integrate_file(
@@ -138,7 +140,8 @@ def integrate_file(
     from harmonypy_lite.run import integrate_embedding
 
     params = params or HarmonyParams()
-    done = integrate_embedding(embedding, batches, params, missing=missing, progress=progress)
+    with compile_clock() as compiling:
+        done = integrate_embedding(embedding, batches, params, missing=missing, progress=progress)
     if _fingerprint(source) != before:
         raise RuntimeError(f"{source} was changed by another program during the run; run again.")
     summary = done.summary | ({"confounding": confounding} if protected else {})
@@ -147,7 +150,7 @@ def integrate_file(
     with output.replacing(target) as copy:
         write(copy, NewParts(obsm, made.varm, {**made.uns, "harmony": record}))
     log.info("wrote %s", target.path)
-    return FileResult(Path(target.shown), summary)
+    return FileResult(Path(target.shown), summary, compiling())
 
 
 def _check_preprocess(preprocess: bool, basis: str, layer: str | None) -> None:
@@ -169,12 +172,18 @@ def _promised(adjusted_basis: str, pca: str | None) -> NewParts:
 
 def _check_clashes(store: CellStore, parts: NewParts, overwrite: bool) -> None:
     clashes = store.clashes(parts)
-    if clashes and not overwrite:
-        raise InvalidInput(
-            f"{store.path} holds {' and '.join(clashes)} already: --overwrite replaces "
-            f"{'it' if len(clashes) == 1 else 'them'} in the output, --adjusted-basis NAME writes "
-            "the result under another name."
-        )
+    if not clashes or overwrite:
+        return
+    it = "it" if len(clashes) == 1 else "them"
+    remedies = [f"--overwrite replaces {it} in the output"]
+    *pca, result = (f"obsm[{name!r}]" for name in parts.obsm)
+    if clashes == [result]:
+        remedies.append("--adjusted-basis NAME writes the result under another name")
+    elif set(pca) & set(clashes):
+        remedies.append("without --preprocess the PCA in the file is integrated")
+    raise InvalidInput(
+        f"{store.path} holds {' and '.join(clashes)} already: {', '.join(remedies)}."
+    )
 
 
 def _check_before_pca(batches: pd.DataFrame, missing: str, target: output.Target) -> None:

@@ -55,8 +55,10 @@ class Number(click.ParamType):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return a float, or the word itself, which stands for None."""
-        if not isinstance(value, str) or value.lower() == "none":
+        if not isinstance(value, str):
             return value
+        if value.lower() == "none":
+            return "none"
         try:
             return float(value)
         except ValueError:
@@ -91,11 +93,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _help_text(meaning: str) -> str:
-    """Turn `some_parameter` into --some-parameter, and drop the quotes of other words."""
+    """Turn `some_parameter` into --some-parameter, `None` into none; drop the quotes of others."""
     names = {parameter.name for parameter in fields(HarmonyParams)}
 
     def shown(match: re.Match[str]) -> str:
-        return option_name(match[1]) if match[1] in names else match[1]
+        word = "none" if match[1] == "None" else match[1]  # as in other options
+        return option_name(word) if word in names else word
 
     return re.sub(r"`([^`]+)`", shown, meaning)
 
@@ -141,6 +144,7 @@ def in_options(message: str) -> str:
     """
     names = [parameter.name for parameter in fields(HarmonyParams)]
     long = [name for name in [*names, "in_place", "adjusted_basis"] if "_" in name]
+    message = message.replace("label_key", "--label")
     message = re.sub(rf"^({'|'.join(names)})=", lambda m: f"{option_name(m[1])} ", message)
     message = message.replace("missing='level'", "--missing level")
     return re.sub(rf"(?<![\w-])({'|'.join(long)})\b", lambda m: option_name(m[1]), message)

@@ -56,50 +56,72 @@ def plan(
     Raises
     ------
     InvalidInput
-        It exists already, it is the input, its folder is absent or closed, or both an output and
-        `in_place` were given.
+        It exists already, it is the input, its name does not end in .h5ad (or as the input's
+        does), its folder is absent or closed, or both an output and `in_place` were given.
     """
     if in_place and out is not None:
         raise InvalidInput(f"Both an output ({out}) and --in-place were given: choose one of them.")
     real = source.resolve()
     if in_place:
-        return _existing(real, real, str(source), "the input")
+        return Target(real, real, str(source), _mode(real, source, "input"))
     shown = default_output(source) if out is None else out
-    path = shown.resolve()
-    if path.is_dir():
+    _refuse_folder(shown, example=default_output(source).name)
+    if shown.suffix not in (".h5ad", source.suffix):
         raise InvalidInput(
-            f"The output {shown} is a folder: give the name of a file in it, such as "
-            f"{shown / default_output(source).name}."
+            f"The output {shown} does not end in .h5ad, the format that is written: give such a "
+            f"name, -o {shown.with_suffix('.h5ad')}."
         )
+    path = shown.resolve()
     if path == real or (path.exists() and path.samefile(real)):
         raise InvalidInput(
             f"The output {shown} is the input itself: use --in-place to write into it."
         )
-    if path.exists():
-        if not overwrite:
-            raise InvalidInput(
-                f"The output {shown} exists already: --overwrite replaces it, -o FILE writes "
-                "elsewhere."
-            )
-        return _existing(real, path, str(shown), "the output")
-    _check_folder(path, str(shown))
-    return Target(real, path, str(shown), None)
+    return Target(real, path, str(shown), check_free(shown, overwrite=overwrite))
 
 
-def _existing(source: Path, path: Path, shown: str, what: str) -> Target:
+def check_free(shown: Path, *, overwrite: bool = False) -> int | None:
+    """Check that a file may be written there; return the permission bits of one to be replaced.
+
+    Raises
+    ------
+    InvalidInput
+        It exists already and `overwrite` was not given, or it cannot be written.
+    """
+    _refuse_folder(shown, example=f"output{shown.suffix}")
+    path = shown.resolve()
+    if not path.exists():
+        _check_folder(path, shown)
+        return None
+    if not overwrite:
+        raise InvalidInput(
+            f"The output {shown} exists already: --overwrite replaces it, or give another name "
+            "(-o FILE)."
+        )
+    return _mode(path, shown, "output")
+
+
+def _refuse_folder(shown: Path, *, example: str) -> None:
+    if shown.is_dir():
+        raise InvalidInput(
+            f"The output {shown} is a folder: give the name of a file in it, such as "
+            f"{shown / example}."
+        )
+
+
+def _mode(path: Path, shown: Path, what: str) -> int:
     mode = stat.S_IMODE(path.stat().st_mode)
     # the rename would succeed on a read-only file, but its owner said not to change it; the bits
     # are looked at as well because root may write everything
     if not mode & 0o222 or not os.access(path, os.W_OK):
         raise InvalidInput(
-            f"{what[0].upper()}{what[1:]} {shown} is read-only: write elsewhere with -o FILE, or "
-            f"allow writing (chmod u+w {shown})."
+            f"The {what} {shown} is read-only: write elsewhere with -o FILE, or allow writing "
+            f"(chmod u+w {shown})."
         )
     _check_folder(path, shown)
-    return Target(source, path, shown, mode)
+    return mode
 
 
-def _check_folder(path: Path, shown: str) -> None:
+def _check_folder(path: Path, shown: Path) -> None:
     folder = path.parent
     if not folder.is_dir():
         raise InvalidInput(f"The folder of the output {shown} does not exist: make {folder} first.")

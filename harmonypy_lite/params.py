@@ -95,7 +95,7 @@ class HarmonyParams:
         1e-5,
         "float",
         "Leave a level out of a cluster's regression when this share of its cells or less is "
-        "there (`harmony2`); none keeps all.",
+        "there (`harmony2`); `None` keeps all.",
         low=0.0,
         high=1.0,
     )

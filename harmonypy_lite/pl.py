@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -40,6 +42,8 @@ _GROUPS = {
 _CELL, _ROW, _GAP, _HEAD = 0.82, 0.52, 0.28, 1.05  # inches
 _BAR = 1.25
 _GREY = "#8a8a8a"
+#: What the names of files of figures may end in.
+FORMATS = (".png", ".pdf", ".svg")
 
 
 def scores(
@@ -86,13 +90,6 @@ def scores(
     >>> len(figure.axes)
     1
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra(
-            "Figures need matplotlib: pip install 'harmonypy-lite[plot]'."
-        ) from error
-
     wide, kinds = _wide(table, batch_key, values)
     shown = [name for name in wide.columns if wide[name].notna().any()]
     missing = [name for name in wide.columns if name not in shown]
@@ -102,7 +99,7 @@ def scores(
     below = 0.42 if missing else 0.12
     width = max(right for _, right in edges.values()) + 0.15
     height = above + _ROW * len(wide) + below
-    figure = Figure(figsize=(width, height), facecolor="white")
+    figure = _figure()(figsize=(width, height), facecolor="white")
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, width), ylim=(0, height))
     ax.set_axis_off()
@@ -116,6 +113,45 @@ def scores(
         text = "Not computed (see reason): " + ", ".join(_one_line(name) for name in missing)
         ax.text(0.15, 0.2, text, size=8, color=_GREY, va="center")
     return figure
+
+
+def figure_files(path: Path, batch_keys: Iterable[str]) -> dict[str, Path]:
+    """Return the file of each batch column's figure, to be known before the scores are computed.
+
+    With several columns each has its name before the ending: ``scores_donor.png``.
+
+    Raises
+    ------
+    InvalidInput
+        The name ends in no format of figures.
+    MissingExtra
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> [str(file) for file in figure_files(Path("scores.png"), ["donor", "lab"]).values()]
+    ['scores_donor.png', 'scores_lab.png']
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise InvalidInput(
+            f"The figure {path} cannot be drawn: its name must end in {', '.join(FORMATS)}."
+        )
+    _figure()
+    keys = list(dict.fromkeys(batch_keys))
+    if len(keys) == 1:
+        return {keys[0]: path}
+    return {key: path.with_stem(f"{path.stem}_{key}") for key in keys}
+
+
+def _figure() -> type[Figure]:
+    """Return matplotlib's figure, or say which extra to install."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtra(
+            "Figures need matplotlib: pip install 'harmonypy-lite[plot]'."
+        ) from error
+    return Figure
 
 
 def _one_line(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,13 @@ def count(n: int, word: str) -> str:
 
 
 def summary_text(
-    summary: Mapping[str, Any], *, basis: str, adjusted_basis: str, output: Path, seconds: float
+    summary: Mapping[str, Any],
+    *,
+    basis: str,
+    adjusted_basis: str,
+    output: Path,
+    seconds: float,
+    compiling: float = 0.0,
 ) -> str:
     """Return the lines that `integrate` prints at the end."""
     levels = [f"{name} ({count(n, 'level')})" for name, n in summary["covariates"].items()]
@@ -58,7 +64,9 @@ def summary_text(
         lines.append(("objective", f"{objective[0]:,.6g} -> {objective[-1]:,.6g}"))
     else:
         lines.append(("result", f"{stopped}: the embedding is unchanged"))
-    lines.append(("time", f"{duration(summary['seconds'])} (with files {duration(seconds)})"))
+    first = f", {duration(compiling)} of it compiling, on the first run only"
+    inside = f"with files {duration(seconds)}" + (first if compiling > 0.5 else "")
+    lines.append(("time", f"{duration(summary['seconds'])} ({inside})"))
     lines.append(("written", f"obsm[{adjusted_basis!r}] in {output} ({human(size)})"))
     return "\n".join(f"{label:<11} {text}" for label, text in lines)
 
@@ -91,6 +99,7 @@ def contents_dict(contents: Contents) -> dict[str, Any]:
             for column in contents.columns
         ],
         "obsm": {name: vars(shape) for name, shape in contents.embeddings.items()},
+        "earlier_run": None if contents.earlier is None else vars(contents.earlier),
     }
 
 
@@ -110,13 +119,32 @@ def contents_text(contents: Contents) -> str:
         lines += _table(rows, right=())
     else:
         lines.append("obsm: empty (integrate --preprocess makes a PCA)")
-    likely = [c.name for c in contents.columns if likely_batch_key(c, contents.n_cells)]
-    if likely:
-        call = f"harmonypy-lite integrate {shlex.quote(contents.path)}"
-        basis = "" if "X_pca" in contents.embeddings else " --basis NAME"
-        basis = basis if contents.embeddings else " --preprocess"
-        lines += ["", f"Next: {call} --key {shlex.quote(likely[0])}{basis}"]
-    return "\n".join(lines)
+    return "\n".join(lines + _next_step(contents))
+
+
+def _next_step(contents: Contents) -> list[str]:
+    """Return the command that makes sense now: to integrate, or to score what was integrated."""
+    there = {column.name for column in contents.columns}
+    keys = [c.name for c in contents.columns if likely_batch_key(c, contents.n_cells)][:1]
+    earlier = contents.earlier
+    if earlier is None:
+        words = ["harmonypy-lite", "integrate", contents.path, *_each("--key", keys)]
+        if "X_pca" not in contents.embeddings:
+            words += ["--basis", "NAME"] if contents.embeddings else ["--preprocess"]
+        return ["", f"Next: {shlex.join(words)}"] if keys else []
+    keys = [key for key in earlier.keys if key in there] or keys
+    said = f"obsm[{earlier.adjusted_basis!r}] is the result of an integration"
+    said += f" for {', '.join(earlier.keys)}." if earlier.keys else "."
+    words = ["harmonypy-lite", "score", contents.path, *_each("--batch", keys)]
+    if earlier.adjusted_basis != "X_pca_harmony" or earlier.basis != "X_pca":
+        words += _each("--embedding", [earlier.basis, earlier.adjusted_basis])
+        words += ["--pre", earlier.basis]
+    hint = "(--label COLUMN for cell types)"
+    return ["", said, *([f"Next: {shlex.join(words)} {hint}"] if keys else [])]
+
+
+def _each(option: str, values: Sequence[str]) -> list[str]:
+    return [word for value in values for word in (option, value)]
 
 
 def _columns_table(contents: Contents) -> list[str]:
@@ -171,8 +199,9 @@ def scores_text(table: pd.DataFrame) -> str:
                 values = of_metric.set_index("embedding")
                 cells = [_score(values.loc[name]) if name in values.index else "" for name in names]
                 lines.append(f"  {metric:20}" + "".join(f"{cell:>{width}}" for cell in cells))
-        missing = own.dropna(subset="reason").drop_duplicates("metric")
-        lines += [f"  {row.metric}: {row.reason}" for row in missing.itertuples() if row.reason]
+        told = own[own["reason"].fillna("") != ""].drop_duplicates("metric")
+        for reason, rows in told.groupby("reason", sort=False):
+            lines.append(f"  {', '.join(rows['metric'])}: {reason}")
     return "\n".join(lines).lstrip("\n")
 
 

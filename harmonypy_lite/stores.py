@@ -6,7 +6,6 @@ A file behind :class:`CellStore` is read part by part: a matrix X of 20 GB is ne
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ import numpy as np
 
 from harmonypy_lite import elements
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.lookup import check_basis, check_columns
+from harmonypy_lite.lookup import check_basis, check_columns, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +33,15 @@ class Column:
 
 
 @dataclass(frozen=True)
+class EarlierRun:
+    """A run of Harmony whose result is in the file: the names it had."""
+
+    basis: str
+    adjusted_basis: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Contents:
     """What is in a file."""
 
@@ -43,6 +51,7 @@ class Contents:
     x: elements.Shape | None
     columns: list[Column]
     embeddings: dict[str, elements.Shape]
+    earlier: EarlierRun | None = None
 
 
 @dataclass(frozen=True)
@@ -185,7 +194,18 @@ class H5adStore:
             columns.append(Column(name, kind, int(column.nunique()), int(column.isna().sum())))
         x = elements.matrix_shape(self._file["X"]) if "X" in self._file else None
         size = self.path.stat().st_size
-        return Contents(str(self.path), size, self.n_cells, x, columns, self._shapes())
+        shapes, earlier = self._shapes(), self._earlier_run()
+        return Contents(str(self.path), size, self.n_cells, x, columns, shapes, earlier)
+
+    def _earlier_run(self) -> EarlierRun | None:
+        """Return what the record says, or what the usual name of a result does."""
+        there, record = self.embeddings(), self._file.get("uns/harmony")
+        found = EarlierRun("X_pca", "X_pca_harmony", ())
+        if elements.is_record(record) and {"basis", "covariates"} <= set(record):
+            parts = (record[name] for name in ("basis", "adjusted_basis", "covariates"))
+            basis, adjusted_basis, keys = (elements.values(part) for part in parts)
+            found = EarlierRun(str(basis), str(adjusted_basis), tuple(map(str, keys)))
+        return found if {found.basis, found.adjusted_basis} <= set(there) else None
 
     def _shapes(self) -> dict[str, elements.Shape]:
         obsm = self._file.get("obsm")
@@ -252,9 +272,9 @@ def check_readable(path: Path) -> None:
 def _nearby(path: Path) -> str:
     with contextlib.suppress(OSError):
         names = [entry.name for entry in path.parent.iterdir() if entry.suffix == ".h5ad"]
-        close = difflib.get_close_matches(path.name, names, n=1)
-        if close:
-            return f" Did you mean {path.with_name(close[0])}?"
+        near = nearest(path.name, names)
+        if near:
+            return f" Did you mean {path.with_name(near)}?"
     return ""
 
 

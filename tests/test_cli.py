@@ -22,7 +22,7 @@ from harmonypy_lite import run
 from harmonypy_lite.cli import program
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
 from harmonypy_lite.options import in_options, option_name, params_from
-from harmonypy_lite.params import HarmonyParams
+from harmonypy_lite.params import HarmonyParams, describe
 from harmonypy_lite.report import summary_text
 from harmonypy_lite.run import integrate_embedding
 
@@ -131,6 +131,8 @@ def test_integrate__warnings_are_plain_lines_and_part_of_the_json(path, monkeypa
     [
         (["integrate"], "Missing argument 'FILE'"),
         (["integrate", "{path}"], "Missing option '-k' / '--key'"),
+        (["integrate", "{path}", "-k", "donor,chemistry"], "--key donor --key chemistry"),
+        (["integrate", "{path}", "-k", "donor", "-o", "h.csv"], "h.csv does not end in .h5ad"),
         (["integrate", "{path}", "-k", "Donor"], "Did you mean 'donor'? obs has: donor, chemistry"),
         (["integrate", "{path}", "-k", "donor", "--basis", "Xpca"], "Did you mean 'X_pca'"),
         (["integrate", "absent.h5ad", "-k", "donor"], "There is no file absent.h5ad"),
@@ -265,6 +267,73 @@ def test_options__reach_the_core(path, monkeypatch):
         max_iter_harmony=2,
         n_clusters=3,
     )
+
+
+@pytest.mark.parametrize("word", ["none", "None", "NONE"])
+def test_none__may_be_written_as_in_python(path, word):
+    done = integrate(path, "--batch-prune-threshold", word, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["parameters"]["batch_prune_threshold"] is None
+
+
+def test_none__is_spelled_as_its_reader_writes_it():
+    assert "(harmony2); none keeps all" in " ".join(call("integrate", "--help").output.split())
+    assert "(`harmony2`); `None` keeps all" in describe()
+
+
+def test_integrate__takes_the_option_that_score_has_for_the_key(path):
+    assert call("integrate", path, "--batch", "donor", "-b", "chemistry", *FAST).exit_code == 0
+    keys = anndata.read_h5ad(path.with_name("cells_harmony.h5ad")).uns["harmony"]["covariates"]
+    assert list(keys) == ["donor", "chemistry"]
+
+
+def test_integrate__a_pca_that_is_there_already_is_not_made_again_unasked(path):
+    refused = integrate(path, "--preprocess")
+    assert refused.exit_code == 2
+    assert (
+        "holds obsm['X_pca'] and varm['PCs'] already: --overwrite replaces them" in refused.stderr
+    )
+    assert "without --preprocess the PCA in the file is integrated" in refused.stderr
+    assert "--adjusted-basis" not in refused.stderr
+    assert integrate(path).exit_code == 0  # the advice helps
+    assert integrate(path, "--preprocess", "--overwrite").exit_code == 0
+
+
+def test_integrate__a_result_that_is_there_already_may_have_another_name(path):
+    assert integrate(path, "-i").exit_code == 0
+    refused = integrate(path, "-i")
+    assert "--adjusted-basis NAME writes the result under another name" in refused.stderr
+    assert "--preprocess" not in refused.stderr
+    assert integrate(path, "-i", "--adjusted-basis", "other").exit_code == 0
+
+
+def test_info__proposes_to_score_what_was_integrated(path):
+    assert integrate(path, "-k", "chemistry", "-i").exit_code == 0
+    told = call("info", path).stdout
+    assert "obsm['X_pca_harmony'] is the result of an integration for donor, chemistry." in told
+    (line,) = (line for line in told.splitlines() if line.startswith("Next: "))
+    words = shlex.split(line.removeprefix("Next: ").partition(" (")[0])
+    assert words == ["harmonypy-lite", "score", *f"{path} --batch donor --batch chemistry".split()]
+    assert call(*words[1:]).exit_code == 0
+    assert json.loads(call("info", path, "--json").stdout)["earlier_run"] == {
+        "basis": "X_pca",
+        "adjusted_basis": "X_pca_harmony",
+        "keys": ["donor", "chemistry"],
+    }
+
+
+def test_info__proposes_a_score_for_results_of_other_names_and_programs(path):
+    with h5py.File(path, "r+") as file:
+        file.copy("obsm/X_pca", file["obsm"], "X_pca_harmony")
+    told = call("info", path).stdout
+    assert "obsm['X_pca_harmony'] is the result of an integration." in told
+    assert f"Next: harmonypy-lite score {path} --batch donor (" in told
+    assert integrate(path, "-i", "--adjusted-basis", "mixed").exit_code == 0
+    told = call("info", path).stdout
+    assert f"score {path} --batch donor --embedding X_pca --embedding mixed --pre X_pca (" in told
+    with h5py.File(path, "r+") as file:
+        del file["obsm/mixed"], file["obsm/X_pca_harmony"]
+    assert f"Next: harmonypy-lite integrate {path} --key donor" in call("info", path).stdout
 
 
 def test_integrate__protected_columns_are_reported(path):
@@ -406,7 +475,21 @@ def test_interrupt__of_what_only_reads_says_just_that(path, monkeypatch, words):
     assert done.stderr.strip() == "Interrupted."
 
 
-@pytest.mark.parametrize("name", ["confounding", "io", "options", "output", "pp", "record"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "calls",
+        "compilation",
+        "confounding",
+        "io",
+        "lookup",
+        "options",
+        "output",
+        "pl",
+        "pp",
+        "record",
+    ],
+)
 def test_examples__in_docstrings_run(name):
     module = importlib.import_module(f"harmonypy_lite.{name}")
     found = doctest.testmod(module)

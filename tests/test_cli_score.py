@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
+import sys
 
 import pandas as pd
 import pytest
@@ -57,10 +60,56 @@ def test_score__tells_that_integration_mixed_the_batches(integrated):
         (["-b", "donor", "-l", "types"], "types"),
         (["-b", "donor", "-e", "X_scvi"], "X_scvi"),
         (["-b", "donor", "-o", "scores.txt"], ".csv or .json"),
+        (["-b", "donor", "--plot", "x.tif"], "x.tif cannot be drawn.*end in .png, .pdf, .svg"),
+        (["-b", "donor", "--plot", "x"], "must end in .png, .pdf, .svg"),
+        (["-b", "donor", "-o", "absent/x.csv"], "folder of the output absent/x.csv does not exist"),
+        (["-b", "donor,chemistry"], "--key donor --key chemistry"),
+        (
+            ["-b", "donor", "-l", "donor"],
+            "'donor' is both a batch column and the label.* as --label",
+        ),
     ],
 )
 def test_score__refuses_what_is_not_there(integrated, args, said):
     done = run(integrated, *args)
     assert done.exit_code == 2
-    assert said in done.stderr
+    assert re.search(said, done.stderr), done.stderr
     assert done.stdout == ""
+
+
+def test_score__replaces_files_only_when_told_to_and_says_what_it_wrote(integrated, tmp_path):
+    csv, png = tmp_path / "s.csv", tmp_path / "s.png"
+    words = [integrated, "-k", "donor", "-k", "chemistry", "-e", "X_pca", "-o", csv, "--plot", png]
+    done = run(*words)
+    assert done.exit_code == 0, done.output
+    files = [csv, tmp_path / "s_donor.png", tmp_path / "s_chemistry.png"]
+    assert done.stdout.splitlines()[-1] == f"Written: {', '.join(map(str, files))}"
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    csv.write_text("mine")
+    refused = run(*words)
+    assert refused.exit_code == 2
+    assert f"{csv} exists already: --overwrite replaces it" in refused.stderr
+    csv.unlink()
+    refused = run(*words)
+    assert f"{files[1]} exists already" in refused.stderr
+    assert not csv.exists()
+    assert run(*words, "--overwrite").exit_code == 0
+    assert csv.exists()
+
+
+def test_score__says_once_what_it_lacks_labels_for(integrated):
+    done = run(integrated, "-b", "donor")
+    (line,) = (line for line in done.stdout.splitlines() if "needs labels" in line)
+    assert line.startswith("  cilisi, bras, graph_connectivity, clisi")
+    assert line.endswith(": needs labels (--label)")
+
+
+def test_score__without_matplotlib_a_picture_is_refused_before_the_work(
+    integrated, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    module = importlib.import_module("harmonypy_lite.metrics.score")
+    monkeypatch.setattr(module, "score_file", None)  # would fail if it was called
+    done = run(integrated, "-b", "donor", "--plot", tmp_path / "s.png")
+    assert done.exit_code == 1
+    assert "harmonypy-lite[plot]" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import subprocess
 import sys
 from functools import cache
@@ -152,6 +153,13 @@ harmonypy_lite.Harmony
 assert "sklearn" in sys.modules
 assert "anndata" not in sys.modules
 """
+
+
+def test_package__its_help_shows_the_calls_and_an_example_that_runs():
+    found = doctest.testmod(harmonypy_lite)
+    assert (found.attempted, found.failed) == (4, 0)
+    for call in ("pp.harmony_integrate", "Harmony()", "run_harmony", "harmonypy-lite integrate"):
+        assert call in harmonypy_lite.__doc__
 
 
 def test_package__importing_it_loads_nothing_heavy():

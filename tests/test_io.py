@@ -190,6 +190,9 @@ def test_output__what_exists_is_refused_before_the_work(path, tmp_path):
         ({"out": tmp_path / "hard.h5ad", "overwrite": True}, "is the input itself"),
         ({"out": tmp_path / "soft.h5ad", "overwrite": True}, "is the input itself"),
         ({"out": tmp_path / "folder"}, "is a folder"),
+        ({"out": tmp_path / "h.csv"}, "h.csv does not end in .h5ad.*-o .*h.h5ad"),
+        ({"out": tmp_path / "h"}, "does not end in .h5ad"),
+        ({"out": tmp_path / "h.zarr", "overwrite": True}, "does not end in .h5ad"),
         ({"out": tmp_path / "absent" / "o.h5ad"}, "does not exist"),
         ({"out": tmp_path / "o.h5ad", "in_place": True}, "choose one"),
     ]:

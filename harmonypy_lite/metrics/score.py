@@ -51,7 +51,7 @@ def score(
     adata: AnnData,
     batch_key: str | Sequence[str],
     label_key: str | None = None,
-    embeddings: Sequence[str] = ("X_pca", "X_pca_harmony"),
+    embeddings: str | Sequence[str] = ("X_pca", "X_pca_harmony"),
     pre: str = "X_pca",
     *,
     metrics: Sequence[str] | Literal["default", "all"] = "default",
@@ -75,7 +75,7 @@ def score(
         Column of cell types. Cells without a label are left out of the metrics that need labels,
         and counted in the table. Without labels those metrics are listed as missing.
     embeddings
-        Keys of ``adata.obsm``.
+        Key of ``adata.obsm``, or several.
     pre
         The embedding before integration, for PCR comparison and structure preservation.
     metrics
@@ -119,6 +119,7 @@ def score(
     import pandas as pd
     from tqdm import tqdm
 
+    embeddings = [embeddings] if isinstance(embeddings, str) else embeddings
     neighbors_needed(perplexity, variant)
     search = method_for(adata.n_obs, search)
     settings = Settings(perplexity, variant, clustering, search, seed, n_jobs)
@@ -147,7 +148,7 @@ def score_file(
     path: str | Path,
     batch_key: str | Sequence[str],
     label_key: str | None = None,
-    embeddings: Sequence[str] = ("X_pca", "X_pca_harmony"),
+    embeddings: str | Sequence[str] = ("X_pca", "X_pca_harmony"),
     pre: str = "X_pca",
     *,
     output: str | Path | None = None,
@@ -177,6 +178,7 @@ def score_file(
     """
     if output is not None and Path(output).suffix not in (".csv", ".json"):
         raise InvalidInput(f"output must end in .csv or .json; got {str(output)!r}.")
+    embeddings = [embeddings] if isinstance(embeddings, str) else embeddings
     batch_keys = [batch_key] if isinstance(batch_key, str) else list(batch_key)
     wanted = [*batch_keys, *([label_key] if label_key else [])]
     adata = _read_parts(Path(path), wanted, [pre, *embeddings])
@@ -196,11 +198,9 @@ def _write(table: pd.DataFrame, path: Path) -> None:
 
 
 def _draw(table: pd.DataFrame, path: Path) -> None:
-    from harmonypy_lite.pl import scores
+    from harmonypy_lite.pl import figure_files, scores
 
-    keys = list(dict.fromkeys(table["batch_key"]))
-    for key in keys:
-        name = path if len(keys) == 1 else path.with_stem(f"{path.stem}_{key}")
+    for key, name in figure_files(path, table["batch_key"]).items():
         scores(table, batch_key=key).savefig(name, dpi=200)
 
 
@@ -218,11 +218,13 @@ def _read_columns(
     keys = [batch_key] if isinstance(batch_key, str) else list(dict.fromkeys(batch_key))
     if not keys:
         raise InvalidInput("batch_key is empty; name at least one column of obs.")
+    _refuse_same_column(keys, label_key)
     for key in [*keys, *([label_key] if label_key else [])]:
         if key not in adata.obs:
             raise InvalidInput(f"obs has no column {key!r}; it has {_list(adata.obs.columns)}.")
     batches = {key: as_categories(adata.obs[key], adata.n_obs, f"obs[{key!r}]") for key in keys}
     for key, column in batches.items():
+        _refuse_one_batch(key, column)
         if column.n > max(2, adata.n_obs // 2):
             raise InvalidInput(
                 f"obs[{key!r}] has {column.n} levels for {adata.n_obs} cells; a batch column "
@@ -236,6 +238,23 @@ def _read_columns(
     known = adata.obs[label_key][labelled]
     labels = as_categories(known, int(labelled.sum()), f"obs[{label_key!r}]")
     return _Columns(batches, labels, labelled)
+
+
+def _refuse_same_column(keys: Sequence[str], label_key: str | None) -> None:
+    if label_key in keys:
+        raise InvalidInput(
+            f"{label_key!r} is both a batch column and the label: batches should mix and labels "
+            "stay apart, so one column cannot be scored as both. Give the column of cell types as "
+            "label_key, or leave it out."
+        )
+
+
+def _refuse_one_batch(key: str, column: Categories) -> None:
+    if column.n == 1:
+        raise InvalidInput(
+            f"obs[{key!r}] has only one level ({column.names[0]}): how well batches mix cannot be "
+            "scored with one batch. Give a column that tells batches apart."
+        )
 
 
 def _read_embedding(adata: AnnData, key: str) -> NDArray[np.floating]:

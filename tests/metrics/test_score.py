@@ -177,6 +177,8 @@ def test_score__shows_progress_only_when_asked(capsys):
         ({"batch_key": "donor", "label_key": "type"}, "obs has no column 'type'"),
         ({"batch_key": []}, "name at least one column"),
         ({"batch_key": "barcode"}, "600 levels for 600 cells"),
+        ({"batch_key": "donor", "label_key": "donor"}, "both a batch column and the label"),
+        ({"batch_key": ["donor", "one"]}, r"obs\['one'\] has only one level \(x\)"),
         ({"batch_key": "donor", "embeddings": ["X_umap"]}, "obsm has no 'X_umap'; it has 'X_pca'"),
         ({"batch_key": "donor", "pre": "X"}, "obsm has no 'X'"),
         ({"batch_key": "donor", "metrics": ["lisi"]}, "metrics has no 'lisi'; it has 'ilisi'"),
@@ -185,8 +187,19 @@ def test_score__shows_progress_only_when_asked(capsys):
     ],
 )
 def test_score__refuses_before_any_work(arguments, message):
+    adata = annotated()
+    adata.obs["one"] = "x"
     with pytest.raises(InvalidInput, match=message):
-        score(annotated(), **arguments)
+        score(adata, **arguments)
+
+
+def test_score__one_embedding_may_be_given_by_its_name(tmp_path):
+    adata = annotated(120)
+    table = score(adata, "donor", embeddings="X_pca", metrics=["pcr_comparison"])
+    assert set(table["embedding"]) == {"X_pca"}
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    again = score_file(tmp_path / "a.h5ad", "donor", embeddings="X_pca", metrics=["pcr_comparison"])
+    pd.testing.assert_frame_equal(again, table)
 
 
 def test_score__refuses_missing_batches_and_broken_embeddings():
