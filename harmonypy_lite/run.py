@@ -375,7 +375,8 @@ def _versions() -> dict[str, str]:
 
 
 def _warn_of_zero_rows(Z: np.ndarray) -> None:
-    zero = np.flatnonzero(~Z.any(axis=1))
+    candidates = np.flatnonzero(Z[:, 0] == 0)  # few: looking at all rows whole takes longer
+    zero = candidates[~Z[candidates].any(axis=1)]
     if zero.size:
         warn(
             f"{zero.size} of {len(Z)} rows of the embedding are all zero (first: "

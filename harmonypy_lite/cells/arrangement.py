@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harmonypy_lite.kernels.product import TILE
-from harmonypy_lite.kernels.weights import Groups
+from harmonypy_lite.kernels.weights import NO_MEMBERS, Groups
 
 #: Cells that are worked on together; their affinities to 100 clusters take 1.6 MB.
 CHUNK = 4096
@@ -37,10 +37,10 @@ class Arrangement:
         (n_chunks + 1,) bounds of the chunks.
     block_chunks
         (n_blocks + 1,) bounds of the blocks, counted in chunks.
-    groups
-        For each chunk and covariate the cells of each level, as rows of the chunk.
-    tile_start
-        (n_tiles + 1,) bounds of the tiles of the first covariate.
+    tile_start, tile_level
+        (n_tiles + 1,) bounds of the tiles of the first covariate, and (n_tiles,) their levels.
+    further_groups
+        For each chunk, the cells of each level of each further covariate, as rows of the chunk.
     chunk_tiles
         (n_chunks + 1,) bounds of the chunks, counted in tiles.
     block_levels
@@ -54,14 +54,27 @@ class Arrangement:
     combinations: np.ndarray
     chunk_start: np.ndarray
     block_chunks: np.ndarray
-    groups: list[list[Groups]]
     tile_start: np.ndarray
+    tile_level: np.ndarray
+    further_groups: list[list[Groups]]
     chunk_tiles: np.ndarray
     block_levels: list[tuple[np.ndarray, np.ndarray]]
 
     def rows(self, first_chunk: int, last_chunk: int) -> slice:
         """Return the held rows of the chunks ``first_chunk`` up to, not with, ``last_chunk``."""
         return slice(int(self.chunk_start[first_chunk]), int(self.chunk_start[last_chunk]))
+
+    def groups(self, first_chunk: int, last_chunk: int) -> list[Groups]:
+        """Return, for each covariate, which rows of these chunks share a level.
+
+        Several chunks at once only where there is one covariate.
+        """
+        tiles = self.tiles(first_chunk, last_chunk)
+        start = self.tile_start[tiles.start : tiles.stop + 1] - self.chunk_start[first_chunk]
+        first = Groups(NO_MEMBERS, start, self.tile_level[tiles])
+        if self.codes.shape[1] == 1:
+            return [first]
+        return [first, *self.further_groups[first_chunk]]
 
     def tiles(self, first_chunk: int, last_chunk: int) -> slice:
         """Return the tiles of the chunks ``first_chunk`` up to, not with, ``last_chunk``."""
@@ -80,17 +93,18 @@ def arrange(codes: np.ndarray, block: np.ndarray, n_blocks: int) -> Arrangement:
     n_blocks
         Number of blocks; some may be empty.
     """
-    n_levels_of = [len(np.unique(column)) for column in codes.T]
+    n_levels_of = [len(_renumber(column)[1]) for column in codes.T]
     codes = codes[:, np.argsort(n_levels_of, kind="stable")[::-1]]
     combination, combinations = _combine(codes)
     order = _sorted_order(block.astype(np.int64) * len(combinations) + combination)
     codes, combination = codes[order], combination[order]
     block_start = np.searchsorted(block[order], np.arange(n_blocks + 1))
     chunk_start, block_chunks = _cut_chunks(block_start)
-    groups = [_group_chunk(codes[a:b]) for a, b in itertools.pairwise(chunk_start)]
-    chunk_tiles = np.cumsum([0, *(own[0].level.size for own in groups)])
-    starts = [own[0].start[:-1] + a for own, a in zip(groups, chunk_start[:-1], strict=True)]
-    tile_level = np.concatenate([own[0].level for own in groups])
+    pieces = list(itertools.pairwise(chunk_start))
+    starts = [a + _group(codes[a:b, 0])[:-1] for a, b in pieces]
+    chunk_tiles = np.cumsum([0, *map(len, starts)])
+    tile_start = np.append(np.concatenate(starts), len(order)).astype(np.int64)
+    tile_level = codes[tile_start[:-1], 0]
     return Arrangement(
         order,
         codes,
@@ -98,8 +112,9 @@ def arrange(codes: np.ndarray, block: np.ndarray, n_blocks: int) -> Arrangement:
         combinations,
         chunk_start,
         block_chunks,
-        groups,
-        tile_start=np.append(np.concatenate(starts), len(order)).astype(np.int64),
+        tile_start,
+        tile_level,
+        [_further_groups(codes[a:b]) for a, b in pieces],
         chunk_tiles=chunk_tiles,
         block_levels=[
             _runs(tile_level[a:b]) for a, b in itertools.pairwise(chunk_tiles[block_chunks])
@@ -115,13 +130,30 @@ def _runs(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _combine(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Number the combinations of levels that occur, in order of their codes."""
-    combination = codes[:, 0].astype(np.int64)
+    combination, used = _renumber(codes[:, 0])
+    combinations = used[:, None]
     for column in codes.T[1:]:
         # renumbered after every covariate, so that the product of two stays within 64 bits
-        pair = combination * (int(column.max(initial=0)) + 1) + column
-        combination = np.unique(pair, return_inverse=True)[1].reshape(-1)
-    used, first, combination = np.unique(combination, return_index=True, return_inverse=True)
-    return combination.reshape(-1).astype(np.int32), codes[first].reshape(len(used), -1)
+        further, levels = _renumber(column)
+        combination, used = _renumber(combination.astype(np.int64) * levels.size + further)
+        before, last = np.divmod(used, levels.size)
+        combinations = np.column_stack([combinations[before], levels[last]])
+    return combination, combinations
+
+
+def _renumber(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each value's place, int32, among the distinct values, and these, ascending."""
+    largest = int(values.max(initial=-1))
+    if largest >= 4 * values.size:
+        used, place = np.unique(values, return_inverse=True)
+        return place.reshape(-1).astype(np.int32), used
+    # counting is several times faster than sorting
+    seen = np.zeros(largest + 1, bool)
+    seen[values] = True
+    used = np.flatnonzero(seen)
+    place = np.empty(largest + 1, np.int32)
+    place[used] = np.arange(used.size)
+    return place[values], used
 
 
 def _sorted_order(key: np.ndarray) -> np.ndarray:
@@ -146,19 +178,19 @@ def _cut_chunks(block_start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array(chunk_start), np.array(block_chunks)
 
 
-def _group_chunk(codes: np.ndarray) -> list[Groups]:
-    """Group the cells of a chunk by the level of each covariate, in tiles of at most TILE."""
+def _further_groups(codes: np.ndarray) -> list[Groups]:
+    """Group the cells of a chunk by the level of each covariate but the first."""
     groups = []
-    for c in range(codes.shape[1]):
-        if c == 0:  # sorted already
-            members = np.arange(len(codes), dtype=np.int32)
-        else:
-            members = np.argsort(codes[:, c], kind="stable").astype(np.int32)
-        sorted_codes = codes[members, c]
-        runs = np.flatnonzero(np.diff(sorted_codes, prepend=-1, append=-1))
-        lengths = np.diff(runs)
-        tiles = -(-lengths // TILE)
-        within = np.arange(tiles.sum()) - np.repeat(np.cumsum(tiles) - tiles, tiles)
-        start = np.append(np.repeat(runs[:-1], tiles) + within * TILE, runs[-1])
-        groups.append(Groups(members, start.astype(np.int64), sorted_codes[start[:-1]]))
+    for column in codes.T[1:]:
+        members = np.argsort(column, kind="stable").astype(np.int32)
+        start = _group(column[members])
+        groups.append(Groups(members, start, column[members[start[:-1]]]))
     return groups
+
+
+def _group(sorted_codes: np.ndarray) -> np.ndarray:
+    """Return the bounds of runs of equal codes, cut into tiles of at most TILE."""
+    runs = np.flatnonzero(np.diff(sorted_codes, prepend=-1, append=-1))
+    tiles = -(-np.diff(runs) // TILE)
+    within = np.arange(tiles.sum()) - np.repeat(np.cumsum(tiles) - tiles, tiles)
+    return np.append(np.repeat(runs[:-1], tiles) + within * TILE, runs[-1])

@@ -15,9 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 from harmonypy_lite.kernels import affinity as affinity_kernels
-from harmonypy_lite.kernels import weights as kernels
-from harmonypy_lite.kernels.product import TILE, padded
+from harmonypy_lite.kernels import effects as effect_kernels
+from harmonypy_lite.kernels import sums as sum_kernels
+from harmonypy_lite.kernels import weights as weight_kernels
+from harmonypy_lite.kernels.affinity import Target
+from harmonypy_lite.kernels.lanes import row_width
+from harmonypy_lite.kernels.product import padded
 from harmonypy_lite.kernels.rows import unit_rows
+from harmonypy_lite.kernels.weights import NO_MEMBERS, Groups
 from harmonypy_lite.method.totals import FixedPoint
 
 #: Distance of the clusters that only fill up a vector. The bounds of sigma and theta keep all
@@ -30,15 +35,15 @@ class InForce(NamedTuple):
 
     Yt: np.ndarray  # (d, padded K) centroids
     log_tilt: np.ndarray  # (B, K) P_kb - max_k P_kb
-    tilt: np.ndarray  # (B, K) its exponential
+    tilt: np.ndarray  # (B, L) its exponential, 0 behind K; L is `row_width(K)`
 
 
 class Affinities(NamedTuple):
     """How near cells are to clusters, and what is still to be multiplied on to give R."""
 
-    A: np.ndarray  # (n, K)
+    A: np.ndarray  # (n, L)
     shift: np.ndarray  # (n,) log of what was divided off
-    tilt: np.ndarray  # (B, K)
+    tilt: np.ndarray  # (B, L)
 
 
 class Sums(NamedTuple):
@@ -47,7 +52,7 @@ class Sums(NamedTuple):
     first: np.ndarray  # (T, K) R over each tile, that is, over levels of the first covariate
     rest: np.ndarray  # (B, K) R over levels of the further covariates; (0, K) if there are none
     energy: np.ndarray  # (T,) float64, without the part that the tilt's scale adds
-    direction: np.ndarray  # (1, d, K) R_ik u_i
+    direction: np.ndarray  # (1, d, L) R_ik u_i
 
 
 class Scratch(threading.local):
@@ -82,16 +87,25 @@ class ChunkWork:
         self.sigma = sigma.astype(np.float32)
         self.steep = steep
         self.scratch = Scratch()
+        self.row_width = row_width(sigma.size)
         self._slope = pad_rows(2.0 / sigma)
-        self._offset = np.where(self._slope > 0, self._slope, _FAR).astype(np.float32)
-        self._neutral = np.ones((n_levels, sigma.size), np.float32)
+        self._offset = np.where(self._slope > 0, self._slope, _FAR).astype(np.float32)[None]
+        # One number where all are the same, which is the rule.
+        self._sigma = self.sigma[:1] if (sigma == sigma[0]).all() else self.sigma
+        self._neutral = self._tilt(np.zeros((n_levels, sigma.size), np.float32))
 
     def in_force(self, Y: np.ndarray, P: np.ndarray | None = None) -> InForce:
         """Return what assigns cells to the centroids Y with the log-penalties P (K, B), or none."""
         if P is None:
-            return InForce(pad_rows(Y.T), np.zeros_like(self._neutral), self._neutral)
+            nothing = np.zeros((len(self._neutral), self.sigma.size), np.float32)
+            return InForce(pad_rows(Y.T), nothing, self._neutral)
         log_tilt = (P - P.max(axis=0)).T.astype(np.float32)
-        return InForce(pad_rows(Y.T), log_tilt, np.exp(log_tilt))
+        return InForce(pad_rows(Y.T), log_tilt, self._tilt(log_tilt))
+
+    def _tilt(self, log_tilt: np.ndarray) -> np.ndarray:
+        out = np.zeros((len(log_tilt), self.row_width), np.float32)
+        np.exp(log_tilt, out=out[:, : self.sigma.size])
+        return out
 
     def affinities(
         self,
@@ -103,15 +117,17 @@ class ChunkWork:
     ) -> Affinities:
         """Return the affinities of the cells z_hat, in `A` and `shift` where these are given."""
         if A is None or shift is None:
-            A = self.scratch.array("A", (len(z_hat), self.sigma.size))
+            A = self.scratch.array("A", (len(z_hat), self.row_width))
             shift = self.scratch.array("shift", (len(z_hat),))
+        target = self._target(in_force)
         if not self.steep:
-            affinity_kernels.affinity(z_hat, in_force.Yt, self._slope, self._offset, A, shift)
+            affinity_kernels.affinity(z_hat, target, A, shift)
             return Affinities(A, shift, in_force.tilt)
-        affinity_kernels.tempered(
-            z_hat, in_force.Yt, self._slope, self._offset, codes, in_force.log_tilt, A, shift
-        )
+        affinity_kernels.tempered(z_hat, target, codes, in_force.log_tilt, A, shift)
         return Affinities(A, shift, self._neutral)
+
+    def _target(self, in_force: InForce) -> Target:
+        return Target(in_force.Yt, self._slope, self._offset, in_force.tilt, self._sigma)
 
     def new_sums(self, n_tiles: int, n_dims: int, n_covariates: int) -> Sums:
         """Return sums to be filled by `sum_levels` and `add_direction`."""
@@ -121,7 +137,7 @@ class ChunkWork:
             np.empty((n_tiles, K), np.int64),
             np.zeros((further, K), np.int64),
             np.empty(n_tiles),
-            np.zeros((1, n_dims, K), np.int64),
+            np.zeros((1, n_dims, self.row_width), np.int64),
         )
 
     def sum_levels(
@@ -133,14 +149,14 @@ class ChunkWork:
         tiles: slice,
     ) -> None:
         """Sum R over levels, tile by tile, into ``sums`` at `tiles`."""
-        kernels.sum_levels(
+        sum_kernels.sum_levels(
             affinities.A,
             affinities.shift,
             codes,
             affinities.tilt,
-            self.sigma,
+            self._sigma,
             tile_start,
-            self.fixed.scale,
+            np.float32(self.fixed.scale),
             sums.first[tiles],
             sums.rest,
             sums.energy[tiles],
@@ -155,7 +171,7 @@ class ChunkWork:
         """
         weight = np.empty((len(levels), self.sigma.size), np.int64)
         log_tilt = in_force.log_tilt[levels]
-        added = kernels.fold_tiles(first, start, log_tilt, self.sigma, self.fixed.scale, weight)
+        added = sum_kernels.fold_tiles(first, start, log_tilt, self.sigma, self.fixed.scale, weight)
         return levels, weight, added
 
     def fold_rest(
@@ -166,32 +182,37 @@ class ChunkWork:
         return self.fold(rest[levels], levels, np.arange(levels.size), in_force)
 
     def add_direction(
-        self, affinities: Affinities, codes: np.ndarray, z_hat: np.ndarray, out: np.ndarray
+        self,
+        affinities: Affinities,
+        codes: np.ndarray,
+        tile_start: np.ndarray,
+        z_hat: np.ndarray,
+        out: np.ndarray,
     ) -> None:
-        """Add R'u of the cells z_hat to `out` (1, d, K)."""
+        """Add R'u of the cells z_hat to `out` (1, d, L)."""
         U = self.scratch.array("U", z_hat.shape)
         unit_rows(z_hat, U)
-        start = np.append(np.arange(0, len(U), TILE), len(U))
-        everyone = kernels.Groups(
-            np.arange(len(U), dtype=np.int32), start, np.zeros(start.size - 1, np.int32)
-        )
+        # tiles as of the sums per level, but all into one sum
+        everyone = Groups(NO_MEMBERS, tile_start, np.zeros(tile_start.size - 1, np.int32))
         A, _, tilt = affinities
-        kernels.sum_moments(A, codes, tilt, self.sigma, everyone, U, self.fixed.scale, out)
+        scale = np.float32(self.fixed.scale)
+        sum_kernels.sum_moments(A, codes, tilt, everyone, U, scale, out)
 
     def add_moments(
         self,
         affinities: Affinities,
         codes: np.ndarray,
-        groups: Sequence[kernels.Groups],
+        groups: Sequence[Groups],
         z: np.ndarray,
         out: np.ndarray,
     ) -> None:
-        """Add R'z per level to `out` (B, d, K)."""
+        """Add R'z per level to `out` (B, d, L)."""
         # Sums over one covariate's levels must match another's to more than single precision.
-        z = z.astype(np.float64 if len(groups) > 1 else np.float32, copy=False)
+        number = np.float64 if len(groups) > 1 else np.float32
+        z, scale = z.astype(number, copy=False), number(self.fixed.scale)
         A, _, tilt = affinities
         for each in groups:
-            kernels.sum_moments(A, codes, tilt, self.sigma, each, z, self.fixed.scale, out)
+            sum_kernels.sum_moments(A, codes, tilt, each, z, scale, out)
 
     def add_combinations(
         self,
@@ -202,7 +223,7 @@ class ChunkWork:
     ) -> None:
         """Add R per combination of levels to `out` (Q, K)."""
         A, _, tilt = affinities
-        kernels.sum_combinations(A, codes, tilt, self.sigma, combination, self.fixed.scale, out)
+        sum_kernels.sum_combinations(A, codes, tilt, combination, self.fixed.scale, out)
 
     def add_excluded(
         self,
@@ -215,15 +236,13 @@ class ChunkWork:
     ) -> None:
         """Add R'z of the cells whose combination is excluded (Q, K) to `out` (d, K)."""
         A, _, tilt = affinities
-        kernels.sum_excluded(
-            A, codes, tilt, self.sigma, combination, excluded, z, self.fixed.scale, out
-        )
+        sum_kernels.sum_excluded(A, codes, tilt, combination, excluded, z, self.fixed.scale, out)
 
     def corrected(
         self,
         affinities: Affinities,
         codes: np.ndarray,
-        groups: Sequence[kernels.Groups],
+        groups: Sequence[Groups],
         z: np.ndarray,
         W: np.ndarray,
     ) -> np.ndarray:
@@ -232,14 +251,32 @@ class ChunkWork:
         z_hat[:] = z
         A, _, tilt = affinities
         for each in groups:
-            kernels.subtract_effects(A, codes, tilt, self.sigma, each, z, W, z_hat)
+            effect_kernels.subtract_effects(A, codes, tilt, each, z, W, z_hat)
         return z_hat
+
+    def correct_and_assign(
+        self,
+        affinities: Affinities,
+        codes: np.ndarray,
+        tiles: Groups,
+        z: np.ndarray,
+        W: np.ndarray,
+        in_force: InForce,
+        sums: Sums,
+    ) -> None:
+        """Make kept affinities those of the corrected cells, and sum R with `in_force`.
+
+        For one covariate; any number of tiles.
+        """
+        target, scale = self._target(in_force), np.float32(self.fixed.scale)
+        A, shift, tilt = affinities
+        effect_kernels.correct_and_assign(A, shift, codes, tilt, tiles, z, W, target, scale, sums)
 
     def assignments(self, affinities: Affinities, codes: np.ndarray) -> np.ndarray:
         """Return R (n, K), in scratch memory."""
         A, _, tilt = affinities
-        R = self.scratch.array("R", A.shape)
-        kernels.assignments(A, codes, tilt, self.sigma, R)
+        R = self.scratch.array("R", (len(A), self.sigma.size))
+        weight_kernels.assignments(A, codes, tilt, R)
         return R
 
 

@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harmonypy_lite.cells.arrangement import arrange
+from harmonypy_lite.cells.arrangement import CHUNK, arrange
 from harmonypy_lite.cells.chunk import Affinities, ChunkWork, InForce, Sums, pad_rows
 from harmonypy_lite.kernels import rows as row_kernels
+from harmonypy_lite.kernels.weights import Groups
 from harmonypy_lite.method.passes import (
     Assign,
     Assigned,
@@ -90,13 +91,14 @@ class InMemoryCells:
         self._keep = keep and not directions and not steep
         self._work = ChunkWork(sigma, n_levels, n, steep=steep)
         self._arrangement = arrange(codes, block, n_blocks)
+        self._tiled = self._keep and codes.shape[1] == 1
         self._spans = [self._split_block(b) for b in range(n_blocks)]
         self._in_force: list[InForce] = []
-        self._unit = _power_of_two_above(Z)
+        self._unit = _power_of_two_above(Z, workers)
         # z in kept mode, z_hat otherwise: what the mode reads in every pass.
         self._cells = np.empty((n, d), np.float32)
         self._workers.map(self._gather_span, self._all_spans())
-        self._A = np.empty((n, sigma.size), np.float32) if self._keep else None
+        self._A = np.empty((n, self._work.row_width), np.float32) if self._keep else None
         self._shift = np.empty(n, np.float32) if self._keep else None
 
     @singledispatchmethod
@@ -136,7 +138,7 @@ class InMemoryCells:
             M += more_M
             G += more_G
         fixed = self._work.fixed
-        level_sum = fixed.to_float(M).transpose(2, 0, 1) * self._unit
+        level_sum = fixed.to_float(M[..., :K]).transpose(2, 0, 1) * self._unit
         if not several:
             return Moments(level_sum, None, None)
         return Moments(level_sum, combinations, fixed.to_float(G).T)
@@ -163,14 +165,15 @@ class InMemoryCells:
         W = self._for_kernels(task.W)
 
         def correct(span: Span) -> np.ndarray:
-            direction = np.zeros((1, self._n_dims, self._n_clusters), np.int64)
+            direction = np.zeros((1, self._n_dims, self._work.row_width), np.int64)
             for chunk in self._chunks(span):
                 affinities = self._affinities(chunk, self._in_force[span.block])
                 z_hat = self._corrected(chunk, affinities, W)
                 if self._directions:
-                    self._work.add_direction(affinities, self._codes(chunk), z_hat, direction)
+                    codes, start = self._codes(chunk), self._groups(chunk)[0].start
+                    self._work.add_direction(affinities, codes, start, z_hat, direction)
                 self._cells[self._rows(chunk)] = z_hat
-            return direction[0].T
+            return direction[0, :, : self._n_clusters].T
 
         sums = self._workers.map(correct, self._all_spans())
         return self._work.fixed.to_float(np.sum(sums, axis=0)) if self._directions else None
@@ -181,6 +184,15 @@ class InMemoryCells:
         before, neutral = self._in_force, self._put_in_force(task.Y)
 
         def correct_and_assign(span: Span) -> Sums:
+            if self._tiled:
+                sums = self._new_sums(span)
+                tiles = self._groups(span)[0]
+                affinities = self._affinities(span, before[span.block])
+                z = self._cells[self._rows(span)]
+                self._work.correct_and_assign(
+                    affinities, self._codes(span), tiles, z, W, neutral, sums
+                )
+                return sums
             for chunk in self._chunks(span):
                 affinities = self._affinities(chunk, before[span.block])
                 z_hat = self._corrected(chunk, affinities, W)
@@ -237,7 +249,8 @@ class InMemoryCells:
 
     def _split_block(self, block: int) -> list[Span]:
         first, last = self._arrangement.block_chunks[block : block + 2]
-        parts = max(1, min(self._workers.count, last - first))
+        rows = self._rows(Span(block, first, last))
+        parts = max(1, min(self._workers.count, last - first, (rows.stop - rows.start) // CHUNK))
         cuts = np.linspace(first, last, parts + 1).astype(int)
         return [Span(block, int(a), int(b)) for a, b in itertools.pairwise(cuts)]
 
@@ -246,6 +259,13 @@ class InMemoryCells:
 
     def _chunks(self, span: Span) -> Iterator[Span]:
         return (Span(span.block, c, c + 1) for c in range(span.first, span.last))
+
+    def _pieces(self, span: Span) -> Iterator[Span]:
+        """What kernels are given at once: kept affinities of one covariate need no scratch."""
+        return iter([span]) if self._tiled else self._chunks(span)
+
+    def _groups(self, piece: Span) -> list[Groups]:
+        return self._arrangement.groups(piece.first, piece.last)
 
     def _rows(self, span: Span) -> slice:
         return self._arrangement.rows(span.first, span.last)
@@ -288,8 +308,7 @@ class InMemoryCells:
         """Sum R over the levels, with `in_force`."""
         arrangement = self._arrangement
         tiles = arrangement.tiles(span.first, span.last)
-        n_covariates = arrangement.codes.shape[1]
-        sums = self._work.new_sums(tiles.stop - tiles.start, self._n_dims, n_covariates)
+        sums = self._new_sums(span)
         for piece in [span] if self._keep else self._chunks(span):
             own = arrangement.tiles(piece.first, piece.last)
             place = slice(own.start - tiles.start, own.stop - tiles.start)
@@ -298,25 +317,29 @@ class InMemoryCells:
             self._work.sum_levels(affinities, codes, tile_start, sums, place)
             if self._directions:
                 z_hat = self._cells[self._rows(piece)]
-                self._work.add_direction(affinities, codes, z_hat, sums.direction)
+                self._work.add_direction(affinities, codes, tile_start, z_hat, sums.direction)
         return sums
+
+    def _new_sums(self, span: Span) -> Sums:
+        tiles = self._arrangement.tiles(span.first, span.last)
+        n_covariates = self._arrangement.codes.shape[1]
+        return self._work.new_sums(tiles.stop - tiles.start, self._n_dims, n_covariates)
 
     def _sum_moments(self, spans: Iterator[Span], Q: int) -> tuple[np.ndarray, np.ndarray]:
         """Sum the moments of the spans that this thread draws, and of Q combinations of levels."""
-        M = np.zeros((self._n_levels, self._n_dims, self._n_clusters), np.int64)
+        M = np.zeros((self._n_levels, self._n_dims, self._work.row_width), np.int64)
         G = np.zeros((Q, self._n_clusters), np.int64)
-        for chunk in itertools.chain.from_iterable(map(self._chunks, spans)):
-            codes = self._codes(chunk)
-            affinities = self._affinities(chunk, self._in_force[chunk.block])
-            groups = self._arrangement.groups[chunk.first]
-            self._work.add_moments(affinities, codes, groups, self._z(chunk), M)
+        for piece in itertools.chain.from_iterable(map(self._pieces, spans)):
+            codes = self._codes(piece)
+            affinities = self._affinities(piece, self._in_force[piece.block])
+            self._work.add_moments(affinities, codes, self._groups(piece), self._z(piece), M)
             if Q:
-                combination = self._arrangement.combination[self._rows(chunk)]
+                combination = self._arrangement.combination[self._rows(piece)]
                 self._work.add_combinations(affinities, codes, combination, G)
         return M, G
 
     def _corrected(self, chunk: Span, affinities: Affinities, W: np.ndarray) -> np.ndarray:
-        groups = self._arrangement.groups[chunk.first]
+        groups = self._groups(chunk)
         return self._work.corrected(affinities, self._codes(chunk), groups, self._z(chunk), W)
 
     # What the threads found, put together.
@@ -340,6 +363,7 @@ class InMemoryCells:
         direction = None
         if self._directions:
             direction = np.sum([part.direction[0] for part in parts], axis=0).T
+            direction = direction[: self._n_clusters]
         return Assigned(block, levels, weight, energy, direction)
 
     def _put_in_force(self, Y: np.ndarray) -> InForce:
@@ -352,7 +376,11 @@ class InMemoryCells:
         return pad_rows((W / self._unit).transpose(1, 0, 2))
 
 
-def _power_of_two_above(Z: np.ndarray) -> float:
+def _power_of_two_above(Z: np.ndarray, workers: Workers) -> float:
     """Return the power of two that all |z| are below: dividing by it rounds nothing."""
-    largest = max(float(Z.max(initial=0.0)), -float(Z.min(initial=0.0)))
-    return 2.0 ** math.frexp(largest)[1]
+
+    def largest(part: np.ndarray) -> float:
+        return max(float(part.max(initial=0.0)), -float(part.min(initial=0.0)))
+
+    parts = workers.map(largest, np.array_split(Z, workers.count))
+    return 2.0 ** math.frexp(max(parts))[1]

@@ -1,10 +1,10 @@
 """Products of a small matrix with many rows, at the speed of the vector unit.
 
-BLAS reaches half of it or less at these sizes (inner dimension 50 to 256, one side below 128), and
-some builds do not know the newest processors. A tile of the result stays in registers while the
+At these sizes (inner dimension 50 to 256, one side below 128) BLAS leaves a quarter of it unused,
+and half where it does not know the processor. A tile of the result stays in registers while the
 inner dimension runs; plain loops cannot say that, so the tile is written in LLVM's own terms.
 
-Widths are padded to a multiple of `LANES` by the caller (`padded`), with zeros. Each entry of a
+Widths are padded to a multiple of LANES by the caller (`padded`), with zeros. Each entry of a
 result is one chain of fused multiply-adds along the inner dimension, so its bytes do not depend on
 which rows are multiplied together.
 """
@@ -22,11 +22,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from harmonypy_lite.kernels.jit import kernel
+from harmonypy_lite.kernels.lanes import LANES, integer
 
 #: Rows that are multiplied at a time, and cells in one single-precision sum at most.
 TILE = 256
-#: Widths of matrices that `multiply` meets are multiples of this.
-LANES = 16
 
 
 def _register_bytes() -> int:
@@ -42,6 +41,7 @@ _REGISTER = _register_bytes()
 # Registers of the result's tile in one row: AVX-512 and NEON have 32 registers, AVX2 has 16.
 _VECTORS = 2 if _REGISTER == 32 else 4
 _ROWS = 4
+_NEAR = 64  # rows of B: with 112 numbers in each they take 28 KB
 _ALIGNED = 4  # rows need no alignment beyond that of a number
 
 
@@ -68,7 +68,7 @@ class _Emitter:
         return base
 
     def vector_at(self, base: Any, v: int) -> Any:
-        at = self.builder.gep(base, [_integer(v * self.lanes)])
+        at = self.builder.gep(base, [integer(v * self.lanes)])
         return self.builder.bitcast(at, self.vector.as_pointer())
 
     def spread(self, number: Any) -> Any:
@@ -86,23 +86,23 @@ class _Emitter:
         self.builder.store(sum_, total)
 
 
-def _integer(n: int) -> ir.Constant:
-    return ir.Constant(ir.IntType(64), n)
-
-
 def _make_tile(rows: int, vectors: int) -> Any:
     """Return the function that fills a tile of the result, `rows` x `vectors` registers."""
 
     @intrinsic
-    def tile(typing, A, i, row_step, inner_step, inner, B, j, C):
-        """C[i + r, j + v] = sum_p A[(i + r) row_step + p inner_step] B[p, j + v]."""
-        signature = types.void(A, i, row_step, inner_step, inner, B, j, C)
+    def tile(typing, A, i, row_step, inner_step, first, last, B, j, C):
+        """C[i + r, j + v] = sum_p A[(i + r) row_step + p inner_step] B[p, j + v], p < last.
+
+        The terms below `first` are in C already.
+        """
+        signature = types.void(A, i, row_step, inner_step, first, last, B, j, C)
 
         def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
             emit = _Emitter(builder, sig.args[0].dtype)
-            i, row_step, inner_step, inner, j = args[1], args[2], args[3], args[4], args[6]
+            i, row_step, inner_step, first, last = (args[n] for n in range(1, 6))
+            j = args[7]
             a, b, c = (
-                context.make_array(sig.args[n])(context, builder, value=args[n]) for n in (0, 5, 7)
+                context.make_array(sig.args[n])(context, builder, value=args[n]) for n in (0, 6, 8)
             )
             width = cgutils.unpack_tuple(builder, b.shape)[1]
             # Slots on the stack, which LLVM turns into registers.
@@ -110,23 +110,30 @@ def _make_tile(rows: int, vectors: int) -> Any:
                 [cgutils.alloca_once(builder, emit.vector) for _ in range(vectors)]
                 for _ in range(rows)
             ]
-            for total in (total for row in sums for total in row):
-                builder.store(emit.zeros, total)
-            at_row = [builder.add(i, _integer(r)) for r in range(rows)]
-            with cgutils.for_range(builder, inner) as loop:
-                line = emit.step(b.data, (loop.index, width), (j, _integer(1)))
+            at_row = [builder.add(i, integer(r)) for r in range(rows)]
+            lines = [emit.step(c.data, (at, width), (j, integer(1))) for at in at_row]
+            with builder.if_else(builder.icmp_signed("==", first, integer(0))) as (begin, go_on):
+                with begin:
+                    for total in (total for row in sums for total in row):
+                        builder.store(emit.zeros, total)
+                with go_on:
+                    for line, row in zip(lines, sums, strict=True):
+                        for v, total in enumerate(row):
+                            before = builder.load(emit.vector_at(line, v), align=_ALIGNED)
+                            builder.store(before, total)
+            with cgutils.for_range_slice(builder, first, last, integer(1)) as (index, _):
+                line = emit.step(b.data, (index, width), (j, integer(1)))
                 right = [
                     builder.load(emit.vector_at(line, v), align=_ALIGNED) for v in range(vectors)
                 ]
                 for r in range(rows):
-                    at = emit.step(a.data, (at_row[r], row_step), (loop.index, inner_step))
+                    at = emit.step(a.data, (at_row[r], row_step), (index, inner_step))
                     left = emit.spread(builder.load(at))
                     for v in range(vectors):
                         emit.add_product(left, right[v], sums[r][v])
-            for r in range(rows):
-                line = emit.step(c.data, (at_row[r], width), (j, _integer(1)))
-                for v in range(vectors):
-                    builder.store(builder.load(sums[r][v]), emit.vector_at(line, v), align=_ALIGNED)
+            for line, row in zip(lines, sums, strict=True):
+                for v, total in enumerate(row):
+                    builder.store(builder.load(total), emit.vector_at(line, v), align=_ALIGNED)
             return context.get_dummy_value()
 
         return signature, generate
@@ -141,40 +148,46 @@ _tile_1, _row_1 = _make_tile(_ROWS, 1), _make_tile(1, 1)
 
 
 @kernel
-def _fill(A, rows, row_step, inner_step, inner, B, C):
-    """C[i, j] = sum_p A[i row_step + p inner_step] B[p, j], i < rows."""
+def _fill(A, rows, row_step, inner_step, first, last, B, C):
+    """C[i, j] = sum_p A[i row_step + p inner_step] B[p, j], i < rows, p < last.
+
+    The terms below `first` are in C already.
+    """
     whole = rows - rows % _ROWS
     lanes = _REGISTER // A.itemsize
     for j in range(0, B.shape[1], _VECTORS * lanes):
         vectors = min(_VECTORS, (B.shape[1] - j) // lanes)
         for i in range(0, whole, _ROWS):
             if vectors == 4:
-                _tile_4(A, i, row_step, inner_step, inner, B, j, C)
+                _tile_4(A, i, row_step, inner_step, first, last, B, j, C)
             elif vectors == 3:
-                _tile_3(A, i, row_step, inner_step, inner, B, j, C)
+                _tile_3(A, i, row_step, inner_step, first, last, B, j, C)
             elif vectors == 2:
-                _tile_2(A, i, row_step, inner_step, inner, B, j, C)
+                _tile_2(A, i, row_step, inner_step, first, last, B, j, C)
             else:
-                _tile_1(A, i, row_step, inner_step, inner, B, j, C)
+                _tile_1(A, i, row_step, inner_step, first, last, B, j, C)
         for i in range(whole, rows):
             if vectors == 4:
-                _row_4(A, i, row_step, inner_step, inner, B, j, C)
+                _row_4(A, i, row_step, inner_step, first, last, B, j, C)
             elif vectors == 3:
-                _row_3(A, i, row_step, inner_step, inner, B, j, C)
+                _row_3(A, i, row_step, inner_step, first, last, B, j, C)
             elif vectors == 2:
-                _row_2(A, i, row_step, inner_step, inner, B, j, C)
+                _row_2(A, i, row_step, inner_step, first, last, B, j, C)
             else:
-                _row_1(A, i, row_step, inner_step, inner, B, j, C)
+                _row_1(A, i, row_step, inner_step, first, last, B, j, C)
 
 
 @kernel
 def _multiply(A, B, C):
-    _fill(A, A.shape[0], A.shape[1], 1, B.shape[0], B, C)
+    _fill(A, A.shape[0], A.shape[1], 1, 0, B.shape[0], B, C)
 
 
 @kernel
 def _multiply_transposed(A, B, C):
-    _fill(A, A.shape[1], 1, A.shape[1], A.shape[0], B, C)
+    # A part of B that stays in the first cache meets all rows of the result at once.
+    for first in range(0, A.shape[0], _NEAR):
+        last = min(first + _NEAR, A.shape[0])
+        _fill(A, A.shape[1], 1, A.shape[1], first, last, B, C)
 
 
 def _plain_multiply(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> None:

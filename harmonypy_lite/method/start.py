@@ -55,8 +55,9 @@ def _spherical_k_means(
     tightness = 0.0
     for _ in range(_LLOYD_ITERATIONS):
         cosine = U @ Y.T
-        nearest = cosine.argmax(axis=1)
-        tightness = float(cosine[np.arange(len(U)), nearest].sum(dtype=np.float64))
+        most = cosine.max(axis=1)
+        nearest = (cosine == most[:, None]).argmax(axis=1)  # as cosine.argmax, which is slower
+        tightness = float(most.sum(dtype=np.float64))
         moved = _mean_directions(U, nearest, Y)
         if np.array_equal(moved, Y):
             break

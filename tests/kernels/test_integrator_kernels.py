@@ -13,7 +13,9 @@ import pytest
 
 from harmonypy_lite.cells.chunk import pad_rows
 from harmonypy_lite.kernels import affinity as affinity_kernels
-from harmonypy_lite.kernels import product, rows, weights
+from harmonypy_lite.kernels import effects, lanes, product, rows, sums, weights
+from harmonypy_lite.kernels.jit import kernel
+from harmonypy_lite.kernels.lanes import row_width
 
 N, D, K, B = 11, 5, 7, 4
 SCALE = 2.0**40
@@ -35,7 +37,8 @@ def world(request):
         "log_tilt": -draws.uniform(0, 3, (B, K)).astype(np.float32),
     }
     made["Z"][3] = 0
-    made["tilt"] = np.exp(made["log_tilt"])
+    made["tilt"] = np.zeros((B, row_width(K)), np.float32)
+    made["tilt"][:, :K] = np.exp(made["log_tilt"])
     for array in made.values():
         array.setflags(write=False)
     return made
@@ -54,11 +57,17 @@ def soft(world):
     return R / R.sum(axis=1, keepdims=True)
 
 
-def affinities(world):
+def target(world):
     slope = pad_rows(2 / world["sigma"])
-    offset = np.where(slope > 0, slope, 1e30).astype(np.float32)
-    A, shift = np.empty((N, K), np.float32), np.empty(N, np.float32)
-    affinity_kernels.affinity(world["Z"], pad_rows(world["Y"].T), slope, offset, A, shift)
+    offset = np.where(slope > 0, slope, 1e30).astype(np.float32)[None]
+    neutral = np.zeros_like(world["tilt"])
+    neutral[:, :K] = 1
+    return affinity_kernels.Target(pad_rows(world["Y"].T), slope, offset, neutral, world["sigma"])
+
+
+def affinities(world):
+    A, shift = np.empty((N, row_width(K)), np.float32), np.empty(N, np.float32)
+    affinity_kernels.affinity(world["Z"], target(world), A, shift)
     return A, shift
 
 
@@ -76,30 +85,22 @@ def groups(codes, c):
 def test_affinity__is_the_exponential_below_the_nearest_cluster(world):
     A, shift = affinities(world)
     np.testing.assert_allclose(shift, logits(world).max(axis=1), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(A, np.exp(logits(world) - shift[:, None]), rtol=2e-5)
+    np.testing.assert_allclose(A[:, :K], np.exp(logits(world) - shift[:, None]), rtol=2e-5)
 
 
 def test_tempered__has_the_penalty_in_it(world):
-    slope = pad_rows(2 / world["sigma"])
-    offset = np.where(slope > 0, slope, 1e30).astype(np.float32)
-    A, shift = np.empty((N, K), np.float32), np.empty(N, np.float32)
+    A, shift = np.empty((N, row_width(K)), np.float32), np.empty(N, np.float32)
     affinity_kernels.tempered(
-        world["Z"],
-        pad_rows(world["Y"].T),
-        slope,
-        offset,
-        world["codes"],
-        world["log_tilt"],
-        A,
-        shift,
+        world["Z"], target(world), world["codes"], world["log_tilt"], A, shift
     )
+    A = A[:, :K]
     np.testing.assert_allclose(A / A.sum(axis=1, keepdims=True), soft(world), rtol=3e-5, atol=1e-9)
 
 
 def test_assignments__are_the_softmax(world):
     A, _ = affinities(world)
     R = np.empty((N, K), np.float32)
-    weights.assignments(A, world["codes"], world["tilt"], world["sigma"], R)
+    weights.assignments(A, world["codes"], world["tilt"], R)
     np.testing.assert_allclose(R, soft(world), rtol=3e-5, atol=1e-9)
 
 
@@ -109,12 +110,12 @@ def test_sum_levels__adds_up_assignments_and_their_energy(world):
     first = np.empty((len(start) - 1, K), np.int64)
     rest, energy = np.zeros((B, K), np.int64), np.empty(len(first))
     args = (A, shift, codes, world["tilt"], world["sigma"], start, SCALE, first, rest, energy)
-    weights.sum_levels(*args)
+    sums.sum_levels(*args)
     level = codes[start[:-1], 0]
     levels, begin = np.unique(level, return_index=True)
     folded = np.empty((len(levels), K), np.int64)
     log_tilt = world["log_tilt"][levels]
-    added = weights.fold_tiles(first, begin, log_tilt, world["sigma"], SCALE, folded)
+    added = sums.fold_tiles(first, begin, log_tilt, world["sigma"], SCALE, folded)
     O = np.array([R[(codes == b).any(axis=1)].sum(axis=0) for b in range(B)])
     np.testing.assert_allclose(folded / SCALE, O[levels], rtol=1e-5)
     if codes.shape[1] == 2:
@@ -129,8 +130,8 @@ def test_sum_combinations__adds_up_assignments(world):
     A, _ = affinities(world)
     combination = np.unique(world["codes"], axis=0, return_inverse=True)[1].reshape(-1)
     G = np.zeros((combination.max() + 1, K), np.int64)
-    args = (A, world["codes"], world["tilt"], world["sigma"], combination.astype(np.int32))
-    weights.sum_combinations(*args, SCALE, G)
+    args = (A, world["codes"], world["tilt"], combination.astype(np.int32))
+    sums.sum_combinations(*args, SCALE, G)
     expected = [soft(world)[combination == q].sum(axis=0) for q in range(len(G))]
     np.testing.assert_allclose(G / SCALE, expected, rtol=1e-5)
 
@@ -139,13 +140,13 @@ def test_sum_combinations__adds_up_assignments(world):
 def test_sum_moments__adds_up_weighted_cells_of_each_level(world, number):
     A, _ = affinities(world)
     codes, Z = world["codes"], world["Z"].astype(number)
-    M = np.zeros((B, D, K), np.int64)
+    M = np.zeros((B, D, row_width(K)), np.int64)
     for c in range(codes.shape[1]):
-        args = (A, codes, world["tilt"], world["sigma"], groups(codes, c), Z, SCALE, M)
-        weights.sum_moments(*args)
+        args = (A, codes, world["tilt"], groups(codes, c), Z, number(SCALE), M)
+        sums.sum_moments(*args)
     of_level = [(codes == b).any(axis=1) for b in range(B)]
     expected = [Z[cells].T.astype(float) @ soft(world)[cells] for cells in of_level]
-    np.testing.assert_allclose(M / SCALE, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(M[..., :K] / SCALE, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_subtract_effects__moves_all_but_zero_rows(world):
@@ -155,8 +156,8 @@ def test_subtract_effects__moves_all_but_zero_rows(world):
     Z_hat = world["Z"].copy()
     for c in range(codes.shape[1]):
         shared = groups(codes, c)
-        args = (A, codes, world["tilt"], world["sigma"], shared, world["Z"], pad_rows(W))
-        weights.subtract_effects(*args, Z_hat)
+        args = (A, codes, world["tilt"], shared, world["Z"], pad_rows(W))
+        effects.subtract_effects(*args, Z_hat)
     effect = np.einsum("ik,ickd->id", soft(world), W[codes])
     expected = np.where(world["Z"].any(axis=1, keepdims=True), world["Z"] - effect, 0)
     np.testing.assert_allclose(Z_hat, expected, rtol=1e-4, atol=1e-5)
@@ -178,6 +179,63 @@ def test_products__are_those_of_numpy(number, n, inner, width):
     product.multiply_transposed(A, B, C)
     np.testing.assert_allclose(C[:n], A.T @ B, rtol=1e-4, atol=1e-5)
     assert (C[n] == -1).all()
+
+
+@kernel
+def rows_of(A, T, total, factor, out, shift):
+    """What `lanes` does with rows: one at a time, then four."""
+    for i in range(4):
+        total[0, i] = lanes.dot(A, i, T, 1)
+        lanes.add_row(A, i, factor, i, out[0])
+        lanes.scale_row(A, i, T, 1, factor[i], out, 2 + i)
+        lanes.exp_row(A, i, shift, out, 6 + i)
+    lanes.dot_four(A, 0, T, 1, total[1], 0)
+    lanes.add_four_rows(A, 0, factor, 0, out[1])
+
+
+@pytest.mark.parametrize("width", [16, 17, 31, 48, 100])
+def test_lanes__take_rows_of_any_width(width):
+    draws = np.random.default_rng(width)
+    A, T = (-draws.random((n, width)).astype(np.float32) for n in (4, 2))
+    factor = draws.random(4).astype(np.float32)
+    total, out = np.empty((2, 4), np.float32), np.zeros((10, width), np.float32)
+    rows_of(A, T, total, factor, out, np.float32(0.25))
+    np.testing.assert_allclose(total[0], A @ T[1], rtol=1e-5)
+    np.testing.assert_allclose(out[0], factor @ A, rtol=1e-5)
+    np.testing.assert_allclose(out[2:6], A * T[1] * factor[:, None], rtol=1e-5)
+    np.testing.assert_allclose(out[6:], np.exp(A - 0.25), rtol=1e-6)
+    if not product._OFF:  # the same bytes
+        assert total[0].tobytes() == total[1].tobytes()
+        assert out[0].tobytes() == out[1].tobytes()
+
+
+@kernel
+def add_fixed_rows(X, scale, out):
+    for i in range(X.shape[0]):
+        lanes.add_fixed(X, i, scale, out, i)
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [16, 21, 32])
+def test_lanes__add_fixed_point_numbers_once(width, number):
+    draws = np.random.default_rng(width)
+    X, out = draws.normal(size=(2, 32)).astype(number), draws.integers(0, 9, (2, width))
+    expected = out + (X[:, :width] * 1024).astype(np.int64)
+    add_fixed_rows(X, number(1024), out)
+    np.testing.assert_array_equal(out, expected)
+
+
+@kernel
+def largest_of_line(X, slope, offset):
+    return lanes.line_max(X, 1, slope, offset, 0)
+
+
+def test_lanes__make_a_line_and_find_its_largest():
+    draws = np.random.default_rng(2)
+    X, offset = (draws.normal(size=(2, 32)).astype(np.float32) for _ in range(2))
+    slope, line = offset[1].copy(), X[1] * offset[1] - offset[0]
+    assert largest_of_line(X, slope, offset) == pytest.approx(line.max(), rel=1e-5)
+    np.testing.assert_allclose(X[1], line, rtol=1e-4, atol=1e-6)
 
 
 def test_padded__is_the_next_multiple():
@@ -209,7 +267,7 @@ def test_compiled_kernels__lie_where_the_tests_want_them() -> None:
     folder = os.environ["NUMBA_CACHE_DIR"]
     assert folder == numba.config.CACHE_DIR
     if not numba.config.DISABLE_JIT:
-        assert weights.sum_levels._cache.cache_path.startswith(folder)
+        assert sums.sum_levels._cache.cache_path.startswith(folder)
 
 
 def test_product__takes_small_registers_where_llvm_cannot_name_the_processor(monkeypatch) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from harmonypy_lite.kernels.jit import kernel
+from harmonypy_lite.kernels.lanes import exp_row
 from harmonypy_lite.kernels.product import LANES, multiply, multiply_transposed
-from harmonypy_lite.kernels.vector_math import exp32
 
 #: Cells in one product.
 CHUNKS = (256, 512, 1024)
@@ -33,9 +33,7 @@ Products = dict[str, Callable[[], object]]
 def _exponentials(x, times, out):
     """out_i = exp(x_i - r), again and again."""
     for r in range(times):
-        shift = np.float32(r) * np.float32(1e-3)
-        for i in range(x.size):
-            out[i] = exp32(x[i] - shift)
+        exp_row(x, 0, np.float32(r) * np.float32(1e-3), out, 0)
 
 
 def measure(n_clusters: int, n_dims: int, threads: int) -> dict[str, Any]:
@@ -93,7 +91,7 @@ def _by_package(n: int, K: int, d: int) -> Products:
 
 
 def _exponential_call() -> Callable[[], object]:
-    x, out = -10 * np.abs(_random(IN_CACHE)), np.empty(IN_CACHE, np.float32)
+    x, out = -10 * np.abs(_random(1, IN_CACHE)), np.empty((1, IN_CACHE), np.float32)
     return lambda: _exponentials(x, 100, out)
 
 

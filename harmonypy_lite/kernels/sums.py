@@ -1,0 +1,167 @@
+"""Sums over R, which is formed as they go.
+
+They leave as int64 fixed point (value x scale), which add exactly in any order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harmonypy_lite.kernels.jit import inlined, kernel
+from harmonypy_lite.kernels.lanes import add_fixed, add_four_rows, add_row, dot, scale_row
+from harmonypy_lite.kernels.product import TILE, multiply_transposed, padded
+from harmonypy_lite.kernels.vector_math import log32
+from harmonypy_lite.kernels.weights import (
+    dot_rows,
+    member,
+    multiply_tilts,
+    run_end,
+    weights_of,
+)
+
+
+@inlined
+def add_rows(A, lo, hi, weight, out):
+    """out_k = sum_i weight_i A[lo + i, k], i < hi - lo."""
+    out[:] = 0
+    whole = hi - (hi - lo) % 4
+    for i in range(lo, whole, 4):
+        add_four_rows(A, i, weight, i - lo, out)
+    for i in range(whole, hi):
+        add_row(A, i, weight, i - lo, out)
+
+
+@kernel
+def sum_levels(A, shift, codes, tilt, sigma, start, scale, first, rest, energy):
+    """first_tk = sum_{i in tile t} R_ik; rest_bk the same over levels b of further covariates.
+
+    energy_t = -sum_i sigma_bar_i (shift_i + log sum_k A_ik tilt_ik), sigma_bar_i = sum_k R_ik
+    sigma_k. IN A (n,L), shift (n), codes (n,C), tilt (B,L), sigma (L), or (1) if they are all the
+    same, start (T+1) bounds of the tiles, scale. OUT first (T,K) int64, rest (B,K) int64 added to,
+    energy (T) float64.
+    """
+    # Cells of the same levels are worked on together: their R'1 is tilt * A' (1 / total).
+    total, width = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    part = np.empty(A.shape[1], np.float32)
+    joint = np.empty((1, A.shape[1]), np.float32)
+    spread = np.zeros((1, A.shape[1]), np.float32)
+    for t in range(start.size - 1):
+        first[t] = 0
+        energy[t] = 0
+        lo = start[t]
+        while lo < start[t + 1]:
+            hi = run_end(codes, lo, start[t + 1])
+            multiply_tilts(codes, lo, tilt, joint)
+            dot_rows(A, lo, hi, joint, 0, total)
+            if sigma.size > 1:
+                for k in range(sigma.size):
+                    spread[0, k] = joint[0, k] * sigma[k]
+                dot_rows(A, lo, hi, spread, 0, width)
+            energy[t] -= _loss(shift, lo, hi, total, width, sigma)
+            for i in range(hi - lo):
+                total[i] = np.float32(1.0) / total[i]
+            add_rows(A, lo, hi, total, part)
+            for k in range(first.shape[1]):
+                fixed = np.int64(part[k] * joint[0, k] * scale)
+                first[t, k] += fixed
+                for c in range(1, codes.shape[1]):
+                    rest[codes[lo, c], k] += fixed
+            lo = hi
+
+
+@inlined
+def _loss(shift, lo, hi, total, width, sigma):
+    """sum_i sigma_bar_i (shift_i + log total_i), sigma_bar_i = width_i / total_i."""
+    loss = 0.0
+    if sigma.size > 1:
+        for i in range(hi - lo):
+            loss += np.float64(width[i] / total[i] * (shift[lo + i] + log32(total[i])))
+        return loss
+    for i in range(hi - lo):
+        loss += np.float64(shift[lo + i] + log32(total[i]))
+    return loss * sigma[0]
+
+
+@kernel
+def fold_tiles(first, start, log_tilt, sigma, scale, weight):
+    """weight_mk = sum_{tiles t of m} first_tk; returns sum_mk sigma_k O_mk log_tilt_mk.
+
+    IN first (T,K) int64, start (M) first tile of each level, log_tilt (M,K), sigma (K), scale.
+    OUT weight (M,K) int64, of which O is the value.
+    """
+    total = 0.0
+    for m in range(start.size):
+        stop = start[m + 1] if m + 1 < start.size else first.shape[0]
+        weight[m] = first[start[m]]
+        for t in range(start[m] + 1, stop):
+            for k in range(first.shape[1]):
+                weight[m, k] += first[t, k]
+        for k in range(first.shape[1]):
+            total += sigma[k] * log_tilt[m, k] * (weight[m, k] / scale)
+    return total
+
+
+@kernel
+def sum_combinations(A, codes, tilt, combination, scale, G):
+    """G_qk += sum over cells of combination q of R_ik.
+
+    IN A (n,L), codes (n,C), tilt (B,L), combination (n), scale. OUT G (Q,K) int64.
+    """
+    joint = np.empty((1, A.shape[1]), np.float32)
+    row = np.empty((1, A.shape[1]), np.float32)
+    for i in range(A.shape[0]):
+        multiply_tilts(codes, i, tilt, joint)
+        scale_row(A, i, joint, 0, np.float32(1.0) / dot(A, i, joint, 0), row, 0)
+        q = combination[i]
+        for k in range(G.shape[1]):
+            G[q, k] += np.int64(row[0, k] * scale)
+
+
+@kernel
+def sum_moments(A, codes, tilt, groups, X, scale, M):
+    """M_bpk += sum over cells of level b of R_ik x_ip.
+
+    IN A (n,L), codes (n,C), tilt (B,L), groups (`Groups`: which cells share a level), X (n,d) in
+    the precision that the products are to have, scale in the same. OUT M (B,d,L) int64.
+    """
+    d = X.shape[1]
+    joint = np.empty((1, A.shape[1]), np.float32)
+    R = np.zeros((TILE, padded(A.shape[1])), X.dtype)
+    Xt = np.empty((TILE, d), X.dtype)
+    product = np.empty((d, R.shape[1]), X.dtype)
+    for t in range(groups.level.size):
+        lo, hi = groups.start[t], groups.start[t + 1]
+        weights_of(A, codes, tilt, groups, t, joint, R)
+        if groups.members.size > 0:
+            for j in range(lo, hi):
+                i = member(groups, j)
+                for p in range(d):
+                    Xt[j - lo, p] = X[i, p]
+            multiply_transposed(Xt[: hi - lo], R, product)
+        else:
+            multiply_transposed(X[lo:hi], R, product)
+        level_sum = M[groups.level[t]]
+        for p in range(d):
+            add_fixed(product, p, scale, level_sum, p)
+
+
+@kernel
+def sum_excluded(A, codes, tilt, combination, excluded, X, scale, M):
+    """M_pk += sum over cells with excluded[combination_i, k] of R_ik x_ip.
+
+    IN A (n,L), codes (n,C), tilt (B,L), combination (n), excluded (Q,K) bool, X (n,d), scale.
+    OUT M (d,K) int64.
+    """
+    joint = np.empty((1, A.shape[1]), np.float32)
+    row = np.empty((1, A.shape[1]), np.float32)
+    for i in range(A.shape[0]):
+        q = combination[i]
+        if not excluded[q].any():
+            continue
+        multiply_tilts(codes, i, tilt, joint)
+        scale_row(A, i, joint, 0, np.float32(1.0) / dot(A, i, joint, 0), row, 0)
+        for k in range(M.shape[1]):
+            if excluded[q, k]:
+                weight = np.float64(row[0, k])
+                for p in range(X.shape[1]):
+                    M[p, k] += np.int64(weight * X[i, p] * scale)
