@@ -19,13 +19,29 @@ from harmonypy_lite.errors import InvalidInput
 PerLevel: TypeAlias = float | Sequence[float] | Mapping[str, "float | Sequence[float]"]
 
 FLAVORS = ("harmony2", "harmony1", "pooled")
+STARTS = ("kmeans", "centred", "auto")
 MEMORY_MODES = ("fast", "lean")
 
 #: Defaults that the flavour decides: what R harmony >= 2.0 and the 2019 paper use.
 _FLAVOR_DEFAULTS: dict[str, dict[str, Any]] = {
-    "harmony2": {"max_iter_clustering": 4, "tol_harmony": 1e-2, "tol_clustering": 1e-3},
-    "pooled": {"max_iter_clustering": 4, "tol_harmony": 1e-2, "tol_clustering": 1e-3},
-    "harmony1": {"max_iter_clustering": 20, "tol_harmony": 1e-4, "tol_clustering": 1e-5},
+    "harmony2": {
+        "start": "kmeans",
+        "max_iter_clustering": 4,
+        "tol_harmony": 1e-2,
+        "tol_clustering": 1e-3,
+    },
+    "harmony1": {
+        "start": "kmeans",
+        "max_iter_clustering": 20,
+        "tol_harmony": 1e-4,
+        "tol_clustering": 1e-5,
+    },
+    "pooled": {
+        "start": "auto",
+        "max_iter_clustering": 4,
+        "tol_harmony": 1e-2,
+        "tol_clustering": 1e-3,
+    },
 }
 
 
@@ -51,6 +67,14 @@ class HarmonyParams:
         "Which Harmony: `harmony2` is what R harmony >= 2.0 and harmonypy >= 2.0 compute, "
         "`harmony1` is the 2019 paper, `pooled` estimates effects across similar clusters.",
         choices=FLAVORS,
+    )
+    start: str | None = _parameter(
+        None,
+        "choice",
+        "What the first clustering sees: the cells as they are (`kmeans`, the default), less the "
+        "mean of their level (`centred`), or less a shift that a small run on a sample finds "
+        "(`auto`, the default of `pooled`).",
+        choices=STARTS,
     )
     n_clusters: int | None = _parameter(
         None, "int", "Number of soft clusters K; by default round(cells / 30), at most 100.", low=1
@@ -127,8 +151,8 @@ class HarmonyParams:
         None,
         "float",
         "End the rounds of an iteration when the objective changes by less than this share, "
-        "compared for the first time after round 5 and so never in the 4 rounds that are the default; "
-        "by default 1e-3, and 1e-5 in `harmony1`.",
+        "compared for the first time after round 5 and so never in the 4 rounds that are the "
+        "default; by default 1e-3, and 1e-5 in `harmony1`.",
         low=0.0,
     )
     early_stop: bool = _parameter(

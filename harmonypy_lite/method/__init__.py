@@ -13,6 +13,7 @@ Read `loop.py` first. Where things are:
 `history`      the objective, and when to stop
 `blocks`       which block a cell is in: a hash of its place
 `start`        where the clusters start
+`opening`      ... and what the first clustering sees
 =============  =====================================================================================
 
 How the data flow. R, the soft assignment of N cells to K clusters, is never stored. R_i is a
