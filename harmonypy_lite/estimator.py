@@ -73,6 +73,7 @@ class Harmony(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         self,
         *,
         flavor: str = "harmony2",
+        start: str | None = None,
         n_clusters: int | None = None,
         theta: PerLevel = 2.0,
         sigma: float | Sequence[float] = 0.1,
@@ -92,6 +93,7 @@ class Harmony(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         missing: str = "refuse",
     ) -> None:
         self.flavor = flavor
+        self.start = start
         self.n_clusters = n_clusters
         self.theta = theta
         self.sigma = sigma

@@ -18,13 +18,30 @@ from harmonypy_lite.errors import InvalidInput
 #: One number, one per covariate (or per level of all covariates), or {covariate: number(s)}.
 PerLevel: TypeAlias = float | Sequence[float] | Mapping[str, "float | Sequence[float]"]
 
-FLAVORS = ("harmony2", "harmony1")
+FLAVORS = ("harmony2", "harmony1", "pooled")
+STARTS = ("kmeans", "centred", "auto")
 MEMORY_MODES = ("fast", "lean")
 
 #: Defaults that the flavour decides: what R harmony >= 2.0 and the 2019 paper use.
 _FLAVOR_DEFAULTS: dict[str, dict[str, Any]] = {
-    "harmony2": {"max_iter_clustering": 4, "tol_harmony": 1e-2, "tol_clustering": 1e-3},
-    "harmony1": {"max_iter_clustering": 20, "tol_harmony": 1e-4, "tol_clustering": 1e-5},
+    "harmony2": {
+        "start": "kmeans",
+        "max_iter_clustering": 4,
+        "tol_harmony": 1e-2,
+        "tol_clustering": 1e-3,
+    },
+    "harmony1": {
+        "start": "kmeans",
+        "max_iter_clustering": 20,
+        "tol_harmony": 1e-4,
+        "tol_clustering": 1e-5,
+    },
+    "pooled": {
+        "start": "auto",
+        "max_iter_clustering": 4,
+        "tol_harmony": 1e-2,
+        "tol_clustering": 1e-3,
+    },
 }
 
 
@@ -48,8 +65,16 @@ class HarmonyParams:
         "harmony2",
         "choice",
         "Which Harmony: `harmony2` is what R harmony >= 2.0 and harmonypy >= 2.0 compute, "
-        "`harmony1` is the 2019 paper.",
+        "`harmony1` is the 2019 paper, `pooled` estimates effects across similar clusters.",
         choices=FLAVORS,
+    )
+    start: str | None = _parameter(
+        None,
+        "choice",
+        "What the first clustering sees: the cells as they are (`kmeans`, the default), less the "
+        "mean of their level (`centred`), or less a shift that a small run on a sample finds "
+        "(`auto`, the default of `pooled`).",
+        choices=STARTS,
     )
     n_clusters: int | None = _parameter(
         None, "int", "Number of soft clusters K; by default round(cells / 30), at most 100.", low=1
@@ -81,14 +106,14 @@ class HarmonyParams:
         0.2,
         "float",
         "Ridge penalty as a share of the number of cells expected of a level in a cluster "
-        "(`harmony2`, when `ridge_lambda` is not given; `harmony1` does not use it).",
+        "(`harmony2`, when `ridge_lambda` is not given; `harmony1` does not use it, nor `pooled`).",
         low=1e-8,
     )
     ridge_lambda: PerLevel | None = _parameter(
         None,
         "per level",
         "Fixed ridge penalty: one number, one per covariate, or one per level; by default "
-        "alpha x expected cells in `harmony2` and 1 in `harmony1`.",
+        "alpha x expected cells in `harmony2` and 1 in `harmony1`; `pooled` estimates it.",
         low=1e-8,
     )
     batch_prune_threshold: float | None = _parameter(
@@ -112,23 +137,22 @@ class HarmonyParams:
     max_iter_clustering: int | None = _parameter(
         None,
         "int",
-        "At most so many rounds of clustering per iteration; by default 4 in `harmony2` and "
-        "20 in `harmony1`.",
+        "At most so many rounds of clustering per iteration; by default 4, and 20 in `harmony1`.",
         low=1,
     )
     tol_harmony: float | None = _parameter(
         None,
         "float",
         "Stop when an iteration improves the objective by less than this share; by default "
-        "1e-2 in `harmony2` and 1e-4 in `harmony1`.",
+        "1e-2, and 1e-4 in `harmony1`.",
         low=0.0,
     )
     tol_clustering: float | None = _parameter(
         None,
         "float",
         "End the rounds of an iteration when the objective changes by less than this share, "
-        "compared for the first time after round 5 and so never in the 4 rounds that `harmony2` "
-        "has by default; by default 1e-3 in `harmony2` and 1e-5 in `harmony1`.",
+        "compared for the first time after round 5 and so never in the 4 rounds that are the "
+        "default; by default 1e-3, and 1e-5 in `harmony1`.",
         low=0.0,
     )
     early_stop: bool = _parameter(

@@ -43,6 +43,7 @@ def harmony_integrate(
     basis: str = "X_pca",
     adjusted_basis: str = "X_pca_harmony",
     flavor: str = "harmony2",
+    start: str | None = None,
     n_clusters: int | None = None,
     theta: PerLevel = 2.0,
     sigma: float | Sequence[float] = 0.1,
@@ -109,6 +110,7 @@ def harmony_integrate(
     """
     params = HarmonyParams(
         flavor=flavor,
+        start=start,
         n_clusters=n_clusters,
         theta=theta,
         sigma=sigma,

@@ -19,11 +19,10 @@ from harmonypy_lite.cells.chunk import InForce
 from harmonypy_lite.cells.in_memory import InMemoryCells
 from harmonypy_lite.design import Design, design_from_columns
 from harmonypy_lite.errors import InvalidInput, NotConvergedWarning, NumericalError, warn
-from harmonypy_lite.method import blocks, loop, start
+from harmonypy_lite.method import blocks, loop, opening, start
 from harmonypy_lite.method.history import History
 from harmonypy_lite.method.loop import Outcome
 from harmonypy_lite.method.passes import Correct
-from harmonypy_lite.method.ridge import Effects
 from harmonypy_lite.method.rules import Setting, setting_for
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.threads import Workers
@@ -239,20 +238,26 @@ def _integrate(
     if kept and setting.steep:
         log.info("Penalties are too steep to keep affinities: memory='lean' is in force.")
     sample = start.sample_cells(len(Z), setting.n_clusters, rng)
+    keep = setting.params.memory == "fast"
     with Workers(setting.params.n_jobs) as workers:
-        Y = start.start_centroids(Z[sample], setting.n_clusters, rng)
-        place = np.arange(len(Z))
-        cells = _hold(
-            Z, design, setting, place, block_seed, workers, keep=setting.params.memory == "fast"
-        )
 
-        def on_correction(_: np.ndarray, effects: Effects) -> None:
+        def hold(Z: np.ndarray, design: Design, setting: Setting) -> InMemoryCells:
+            return _hold(Z, design, setting, np.arange(len(Z)), block_seed, workers, keep=keep)
+
+        def record(W: np.ndarray) -> None:
             if replay is not None:
                 replay.block_seed = block_seed
-                replay.steps.append((cells.in_force, effects.W))
+                replay.steps.append((cells.in_force, W))
 
-        watch = _watch(setting, progress)
-        outcome = loop.integrate(cells, setting, Y, on_round=watch, on_correction=on_correction)
+        Y, shift = opening.open_run(Z[sample], design.take(sample), setting, rng, hold)
+        cells = hold(Z, design, setting)
+        outcome = loop.integrate(
+            cells if shift is None else opening.Shifted(cells, shift, record),
+            setting,
+            Y,
+            on_round=_watch(setting, progress),
+            on_correction=lambda _, effects: record(effects.W),
+        )
         return cells.result(), outcome
 
 

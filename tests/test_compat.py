@@ -168,7 +168,7 @@ def test_run_harmony__every_argument_reaches_the_run(monkeypatch):
 
 def test_run_harmony__defaults_are_those_of_harmony2(monkeypatch):
     found = params_of(monkeypatch, "donor")
-    assert found == HarmonyParams(flavor="harmony2").resolved()
+    assert found.resolved() == HarmonyParams(flavor="harmony2").resolved()
 
 
 @pytest.mark.parametrize("lamb", [None, -1, -1.0, [-1], np.array([-1])])

@@ -60,6 +60,7 @@ def test_harmony__has_the_parameters_and_defaults_of_the_dataclass():
 def test_harmony__every_parameter_reaches_the_run():
     given = {
         "flavor": "harmony1",
+        "start": "centred",
         "n_clusters": 4,
         "theta": [1.0],
         "sigma": 0.2,

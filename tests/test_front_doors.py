@@ -92,6 +92,26 @@ def test_front_doors__the_program_gives_the_same_bytes(tmp_path):
     assert same(anndata.read_h5ad(tmp_path / "out.h5ad").obsm["X_pca_harmony"])
 
 
+def test_front_doors__give_the_same_bytes_for_the_pooled_flavour(tmp_path):
+    Z, obs = cells()
+    adata = anndata.AnnData(obs=obs, obsm={"X_pca": Z})
+    adata.write_h5ad(tmp_path / "in.h5ad")
+    harmony_integrate(adata, KEYS, flavor="pooled", n_jobs=1)
+    found = adata.obsm["X_pca_harmony"]
+    assert abs(found - wanted()).max() > 1e-3
+    model = Harmony(flavor="pooled", n_jobs=2, memory="lean")
+    assert model.fit_transform(Z, obs[KEYS]).tobytes() == found.tobytes()
+    assert model.transform(Z).tobytes() == found.tobytes()
+    words = ["integrate", "in.h5ad", "-o", "out.h5ad", "--flavor", "pooled", "--start", "auto"]
+    keys = [word for key in KEYS for word in ("--key", key)]
+    subprocess.run(
+        [sys.executable, "-m", "harmonypy_lite", *words, *keys], cwd=tmp_path, check=True
+    )
+    written = anndata.read_h5ad(tmp_path / "out.h5ad")
+    assert written.obsm["X_pca_harmony"].tobytes() == found.tobytes()
+    assert written.uns["harmony"]["parameters"]["start"] == "auto"
+
+
 def memory_map(Z, path):
     np.save(path / "Z.npy", Z)
     return np.load(path / "Z.npy", mmap_mode="r")

@@ -18,6 +18,7 @@ def test_params__are_scanpys_names_and_defaults() -> None:
     # as the papers and harmonypy 2.1 have them
     assert {name: field.default for name, field in FIELDS.items()} == {
         "flavor": "harmony2",
+        "start": None,
         "n_clusters": None,
         "theta": 2.0,
         "sigma": 0.1,
@@ -38,16 +39,27 @@ def test_params__are_scanpys_names_and_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flavor", "rounds", "outer", "inner"),
-    [("harmony2", 4, 1e-2, 1e-3), ("harmony1", 20, 1e-4, 1e-5)],
+    ("flavor", "start", "rounds", "outer", "inner"),
+    [
+        ("harmony2", "kmeans", 4, 1e-2, 1e-3),
+        ("harmony1", "kmeans", 20, 1e-4, 1e-5),
+        ("pooled", "auto", 4, 1e-2, 1e-3),
+    ],
 )
 def test_resolved__fills_in_what_the_flavour_decides(
-    flavor: str, rounds: int, outer: float, inner: float
+    flavor: str, start: str, rounds: int, outer: float, inner: float
 ) -> None:
     params = HarmonyParams(flavor=flavor).resolved()
+    assert params.start == start
     assert params.max_iter_clustering == rounds
     assert (params.tol_harmony, params.tol_clustering) == (outer, inner)
-    given = HarmonyParams(flavor=flavor, max_iter_clustering=7, tol_harmony=0.0, tol_clustering=0)
+    given = HarmonyParams(
+        flavor=flavor,
+        start="centred",
+        max_iter_clustering=7,
+        tol_harmony=0.0,
+        tol_clustering=0,
+    )
     assert given.resolved() == given
 
 
@@ -101,6 +113,7 @@ def test_params__do_not_change_with_what_they_were_given() -> None:
 
 
 BAD: dict[str, list[Any]] = {
+    "start": ["k-means", "", 2, ["kmeans"], True],
     "flavor": ["harmony3", "", None, 2, ["harmony1"], np.array(["harmony1", "harmony2"])],
     "n_clusters": [0, -1, 2.0, "3", True, [3], float("nan")],
     "theta": [
@@ -150,7 +163,8 @@ BAD: dict[str, list[Any]] = {
     "memory": ["slow", None, True],
 }
 GOOD: dict[str, list[Any]] = {
-    "flavor": ["harmony1", "harmony2"],
+    "flavor": ["harmony1", "harmony2", "pooled"],
+    "start": [None, "kmeans", "centred", "auto"],
     "n_clusters": [1, np.int64(5), np.uint8(5), None],
     "theta": [
         0,

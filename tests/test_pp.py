@@ -50,6 +50,7 @@ def test_harmony_integrate__has_the_parameters_and_defaults_of_the_dataclass():
 def test_harmony_integrate__passes_every_parameter_on(monkeypatch):
     given = {
         "flavor": "harmony1",
+        "start": "centred",
         "n_clusters": 7,
         "theta": [1.0],
         "sigma": 0.2,

@@ -97,7 +97,8 @@ class InMemoryCells:
         self._unit = _power_of_two_above(Z, workers)
         # z in kept mode, z_hat otherwise: what the mode reads in every pass.
         self._cells = np.empty((n, d), np.float32)
-        self._workers.map(self._gather_span, self._all_spans())
+        squares = self._workers.map(self._gather_span, self._all_spans())
+        self._square_sum = self._work.fixed.to_float(np.sum(squares, axis=0)) * self._unit**2
         self._A = np.empty((n, self._work.row_width), np.float32) if self._keep else None
         self._shift = np.empty(n, np.float32) if self._keep else None
 
@@ -140,8 +141,8 @@ class InMemoryCells:
         fixed = self._work.fixed
         level_sum = fixed.to_float(M[..., :K]).transpose(2, 0, 1) * self._unit
         if not several:
-            return Moments(level_sum, None, None)
-        return Moments(level_sum, combinations, fixed.to_float(G).T)
+            return Moments(level_sum, None, None, self._square_sum)
+        return Moments(level_sum, combinations, fixed.to_float(G).T, self._square_sum)
 
     @run.register
     def _(self, task: SumExcluded) -> np.ndarray:
@@ -278,9 +279,14 @@ class InMemoryCells:
 
     # One thread's work.
 
-    def _gather_span(self, span: Span) -> None:
-        z = self._cells[self._rows(span)]
-        row_kernels.gather_rows(self._Z, self._order(span), 1.0 / self._unit, z)
+    def _gather_span(self, span: Span) -> np.ndarray:
+        """Take the cells in; return the sum of z^2 in fixed point."""
+        squares = np.zeros(self._n_dims, np.int64)
+        for chunk in self._chunks(span):
+            z = self._cells[self._rows(chunk)]
+            row_kernels.gather_rows(self._Z, self._order(chunk), 1.0 / self._unit, z)
+            row_kernels.add_squares(z, self._work.fixed.scale, squares)
+        return squares
 
     def _z(self, chunk: Span) -> np.ndarray:
         if self._keep:

@@ -40,6 +40,15 @@ def unit_rows(Z, U):
 
 
 @kernel
+def add_squares(Z, scale, out):
+    """Sum squares: out += sum_i z_i^2 in fixed point, |z| <= 1. IN Z (n,d). OUT out (d) int64."""
+    for i in range(Z.shape[0]):
+        for p in range(Z.shape[1]):
+            z = np.float64(Z[i, p])
+            out[p] += np.int64(z * z * scale)
+
+
+@kernel
 def permute_rows(X, order, factor):
     """X[order_j] = factor * X_j, in place, cycle by cycle. IN X (N,d), order (N), both changed."""
     row = np.empty(X.shape[1], X.dtype)

@@ -7,11 +7,13 @@ Read `loop.py` first. Where things are:
 `formulas`     penalty, diversity, expected counts, the tau discount: one function per equation
 `rules`        what makes a flavour (one `Rules` value), and the numbers that a run works with
 `ridge`        the regression that estimates what batch explains in each cluster
+`pooled`       the same for effects that vary smoothly over clusters (a Gaussian process)
 `passes`       what the loop asks of the cells, and the sums that come back
 `totals`       how sums travel (int64 fixed point), and the table O that the penalty reads
 `history`      the objective, and when to stop
 `blocks`       which block a cell is in: a hash of its place
 `start`        where the clusters start
+`opening`      ... and what the first clustering sees
 =============  =====================================================================================
 
 How the data flow. R, the soft assignment of N cells to K clusters, is never stored. R_i is a

@@ -78,6 +78,7 @@ class Moments(NamedTuple):
     # With several covariates also which of their levels occur together:
     combinations: np.ndarray | None  # (Q, C) levels of each combination that occurs
     weight: np.ndarray | None  # (K, Q) float64: sum of R_ik over the cells of each combination
+    square_sum: np.ndarray | None = None  # (d,) float64: sum of z^2 over all cells, the same always
 
 
 class Cells(Protocol):

@@ -9,7 +9,7 @@ float64: a small lambda leaves nearly collinear columns, which single precision 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,6 +23,13 @@ class Effects(NamedTuple):
     W: np.ndarray  # (K, B, d) effect of each level in each cluster; 0 for levels left out
     intercept: np.ndarray  # (K, d) a cell of no level in particular; 0 where nothing is corrected
     pruned: np.ndarray  # (K, B) bool: levels left out
+
+
+class Prior(Protocol):
+    """What is known of the effects before the cells are seen, where it is no diagonal penalty."""
+
+    def effects(self, O: np.ndarray, moments: Moments) -> Effects:
+        """Return the effects that O (K, B) and the sums over the cells speak for."""
 
 
 def kept_levels(
@@ -67,7 +74,7 @@ def level_weights(O: np.ndarray, moments: Moments) -> np.ndarray:
 def solve(
     O: np.ndarray,
     moments: Moments,
-    penalties: np.ndarray,
+    penalties: np.ndarray | Prior,
     kept: np.ndarray,
     excluded_sum: np.ndarray | float = 0.0,
 ) -> Effects:
@@ -80,13 +87,15 @@ def solve(
     moments
         Sums over the cells.
     penalties
-        (K, B) lambda_kb.
+        (K, B) lambda_kb; or another prior, which brings its own solution.
     kept
         (K, B) from :func:`kept_levels`.
     excluded_sum
         (K, d) sum of R_ik z_i over the cells of :func:`excluded_combinations`.
     """
-    S, combinations, weight = moments
+    if not isinstance(penalties, np.ndarray):
+        return penalties.effects(O, moments)
+    S, combinations, weight, _ = moments
     if combinations is None or weight is None:
         W, intercept = _solve_one_covariate(S, O, penalties, kept)
         return Effects(W, intercept, ~kept)

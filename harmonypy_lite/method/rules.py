@@ -10,6 +10,7 @@ import numpy as np
 from harmonypy_lite.design import Design
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.method import formulas
+from harmonypy_lite.method.pooled import Pooling
 from harmonypy_lite.method.totals import Composition
 from harmonypy_lite.params import HarmonyParams
 
@@ -38,6 +39,9 @@ class Rules:
         Ridge penalty of every level; None: alpha E_kb.
     prunes
         Whether levels that are almost absent from a cluster leave its regression.
+    prior
+        Makes, from the levels of each covariate, the prior of the effects that stands in place of
+        ridge penalties; None: there are penalties.
     """
 
     penalty: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -46,6 +50,7 @@ class Rules:
     moving_centroids: bool
     fixed_lambda: float | None
     prunes: bool
+    prior: Callable[[tuple[slice, ...]], Pooling] | None = None
 
 
 RULES = {
@@ -64,6 +69,15 @@ RULES = {
         moving_centroids=True,
         fixed_lambda=1.0,
         prunes=False,
+    ),
+    "pooled": Rules(
+        formulas.penalty_harmony2,
+        formulas.diversity_harmony2,
+        formulas.steepness_harmony2,
+        moving_centroids=False,
+        fixed_lambda=None,
+        prunes=False,
+        prior=Pooling,
     ),
 }
 
@@ -106,8 +120,10 @@ class Setting:
         """Return P (K, B) for the composition as it stands."""
         return self.rules.penalty(table.O, table.E, self.theta)
 
-    def ridge_penalties(self, table: Composition) -> np.ndarray:
-        """Return lambda (K, B)."""
+    def ridge_penalties(self, table: Composition) -> np.ndarray | Pooling:
+        """Return lambda (K, B), or the prior that this flavour has in its place."""
+        if self.rules.prior is not None:
+            return self.rules.prior(self.covariates)
         if self.ridge_lambda is not None:
             return np.broadcast_to(self.ridge_lambda, (self.n_clusters, self.theta.size))
         return self.params.alpha * table.E
@@ -128,6 +144,11 @@ def setting_for(params: HarmonyParams, design: Design) -> Setting:
     if sigma.size not in (1, K):
         raise InvalidInput(
             f"sigma has {sigma.size} values, but there are {K} clusters: give 1 or {K}."
+        )
+    if rules.prior is not None and params.ridge_lambda is not None:
+        raise InvalidInput(
+            f"ridge_lambda={params.ridge_lambda!r} with flavor={params.flavor!r}, which estimates "
+            "from the data how far to shrink: leave it out, or choose another flavor."
         )
     fixed = rules.fixed_lambda if params.ridge_lambda is None else params.ridge_lambda
     theta = design.per_level("theta", params.theta)
