@@ -102,8 +102,9 @@ def solve(
     W = np.zeros_like(S)
     intercept = np.zeros((S.shape[0], S.shape[2]))
     excluded_sum = np.broadcast_to(excluded_sum, intercept.shape)
+    first = np.unique(combinations[:, 0])
     for k in np.flatnonzero(kept.any(axis=1)):
-        cluster = _Cluster(combinations, weight[k], S[k], O[k], penalties[k], kept[k])
+        cluster = _Cluster(combinations, first, weight[k], S[k], O[k], penalties[k], kept[k])
         try:
             W[k], intercept[k] = _solve_cluster(cluster, excluded_sum[k])
         except np.linalg.LinAlgError as error:
@@ -137,6 +138,7 @@ class _Cluster(NamedTuple):
     """What the regression of one cluster works with; shapes as in `solve`, without K."""
 
     combinations: np.ndarray  # (Q, C)
+    first: np.ndarray  # levels of the first covariate
     weight: np.ndarray  # (Q,)
     S: np.ndarray  # (B, d)
     O: np.ndarray  # (B,)
@@ -162,7 +164,7 @@ def _solve_cluster(own: _Cluster, excluded_sum: np.ndarray) -> tuple[np.ndarray,
         entry (j, j) = sum_a F_aj (O_a - F_aj + lambda_a) / D_a + rest_j + lambda_j,
         right side 0 = sum_a S_a lambda_a / D_a + sum over the rest.
     """
-    first = np.unique(own.combinations[:, 0])
+    first = own.first
     a = first[own.kept[first]]
     others = np.setdiff1d(np.flatnonzero(own.kept), first)
     F, rest = _coupling(own, a, others), _rest(own, others)
