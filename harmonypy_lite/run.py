@@ -6,7 +6,6 @@ All front doors (AnnData, scikit-learn, harmonypy's call, the command line) come
 from __future__ import annotations
 
 import logging
-import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from harmonypy_lite._version import __version__
 from harmonypy_lite.cells.chunk import InForce
 from harmonypy_lite.cells.in_memory import InMemoryCells
 from harmonypy_lite.design import Design, design_from_columns
+from harmonypy_lite.embedding import ZeroRows, as_embedding
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput, NotConvergedWarning, NumericalError
 from harmonypy_lite.method import blocks, loop, start
 from harmonypy_lite.method.history import History
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger("harmonypy_lite")
+
+NOTHING_TO_CORRECT = "All cells are of one batch: there is nothing to correct."
 
 
 class Progress(NamedTuple):
@@ -129,61 +131,19 @@ def integrate_embedding(
         )
     design = design_from_columns(batches, missing=missing)
     if not design.covariates:
-        _warn("All cells are of one batch: there is nothing to correct.", HarmonyWarning)
+        warn(NOTHING_TO_CORRECT, HarmonyWarning)
         params.clusters_for(len(Z))
-        summary = _summary(Z, design, params, None, time.perf_counter() - began)
+        summary = summarise(Z.shape, design, params, None, time.perf_counter() - began)
         return Integration(Z.astype(np.float32), summary, design, None)
     setting = setting_for(params, design)
-    _warn_of_zero_rows(Z)
+    zero_rows = ZeroRows()
+    zero_rows.see(Z)
+    zero_rows.warn()
     replay = Replay(setting, [], 0) if record else None
     corrected, outcome = _integrate(Z, design, setting, replay, progress)
-    summary = _summary(Z, design, setting.params, outcome, time.perf_counter() - began)
-    if outcome.history.stopped == "max_iter_harmony" and params.early_stop:
-        _warn(
-            f"The objective had not settled after {params.max_iter_harmony} iterations: see it in "
-            "the summary, or raise max_iter_harmony.",
-            NotConvergedWarning,
-        )
+    summary = summarise(Z.shape, design, setting.params, outcome, time.perf_counter() - began)
+    warn_if_unsettled(outcome, params)
     return Integration(corrected, summary, design, outcome, replay)
-
-
-def as_embedding(embedding: Any) -> np.ndarray:
-    """Return `embedding` as a float32 or float64 array of finite numbers; copies only to cast."""
-    if hasattr(embedding, "toarray"):
-        raise InvalidInput(
-            "The embedding is a sparse matrix: give a dense one, such as the result of a PCA."
-        )
-    if np.ma.is_masked(embedding):
-        raise InvalidInput(
-            "The embedding is an array with masked entries: fill them in, or remove those cells."
-        )
-    Z = np.asarray(embedding)
-    if Z.ndim != 2 or 0 in Z.shape:
-        raise InvalidInput(
-            f"The embedding has shape {Z.shape}: it must be cells x dimensions, none of them 0."
-        )
-    if Z.dtype not in (np.float32, np.float64):
-        if Z.dtype.kind not in "fiubO":
-            raise InvalidInput(f"The embedding has type {Z.dtype}: real numbers are needed.")
-        try:
-            Z = Z.astype(np.float32 if Z.dtype == np.float16 else np.float64)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidInput(
-                f"The embedding has entries that are not numbers ({error}): cast it to float32."
-            ) from None
-    most, least = float(Z.max()), float(Z.min())
-    if not (math.isfinite(most) and math.isfinite(least)):
-        bad = np.flatnonzero(~np.isfinite(Z).all(axis=1))
-        raise InvalidInput(
-            f"The embedding has NaN or infinite values in {bad.size} of {len(Z)} rows (first: "
-            f"{', '.join(map(str, bad[:5]))}): remove those cells or make the embedding anew."
-        )
-    largest, single = max(most, -least), np.finfo(np.float32)
-    if largest > float(single.max):
-        raise InvalidInput("The embedding has numbers beyond single precision: scale it down.")
-    if 0 < largest < float(single.tiny):
-        raise InvalidInput("The embedding has only numbers below single precision: scale it up.")
-    return Z
 
 
 @dataclass
@@ -252,7 +212,7 @@ def _integrate(
                 replay.block_seed = block_seed
                 replay.steps.append((cells.in_force, effects.W))
 
-        watch = _watch(setting, progress)
+        watch = watch_rounds(setting, progress)
         outcome = loop.integrate(cells, setting, Y, on_round=watch, on_correction=on_correction)
         return cells.result(), outcome
 
@@ -282,9 +242,10 @@ def _hold(
     )
 
 
-def _watch(
+def watch_rounds(
     setting: Setting, progress: Callable[[Progress], None] | None
 ) -> Callable[[History], None]:
+    """Return what looks at the objective after each round, and passes it on to `progress`."""
     params = setting.params
 
     def on_round(history: History) -> None:
@@ -310,20 +271,21 @@ def _watch(
     return on_round
 
 
-def _summary(
-    Z: np.ndarray,
+def summarise(
+    shape: tuple[int, int],
     design: Design,
     params: HarmonyParams,
     outcome: Outcome | None,
     seconds: float,
 ) -> dict[str, Any]:
+    """Return what was done with (N, d) cells, in plain numbers and texts."""
     levels = {c: len(names) for c, names in zip(design.covariates, design.levels, strict=True)}
     summary: dict[str, Any] = {
-        "n_cells": len(Z),
-        "n_dims": Z.shape[1],
+        "n_cells": shape[0],
+        "n_dims": shape[1],
         "covariates": levels,
         "dropped_covariates": dict(design.dropped),
-        "n_clusters": params.clusters_for(len(Z)),
+        "n_clusters": params.clusters_for(shape[0]),
         "iterations": 0,
         "rounds": [],
         "stopped": "nothing to correct",
@@ -375,15 +337,16 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _warn_of_zero_rows(Z: np.ndarray) -> None:
-    zero = np.flatnonzero(~Z.any(axis=1))
-    if zero.size:
-        _warn(
-            f"{zero.size} of {len(Z)} rows of the embedding are all zero (first: "
-            f"{', '.join(map(str, zero[:5]))}): they have no direction and stay as they are.",
-            HarmonyWarning,
+def warn_if_unsettled(outcome: Outcome, params: HarmonyParams) -> None:
+    """Warn when all iterations were used up."""
+    if outcome.history.stopped == "max_iter_harmony" and params.early_stop:
+        warn(
+            f"The objective had not settled after {params.max_iter_harmony} iterations: see it in "
+            "the summary, or raise max_iter_harmony.",
+            NotConvergedWarning,
         )
 
 
-def _warn(text: str, category: type[Warning]) -> None:
+def warn(text: str, category: type[Warning]) -> None:
+    """Warn; the warning points to the caller of the function that warns."""
     warnings.warn(text, category, stacklevel=3)

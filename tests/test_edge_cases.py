@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from harmonypy_lite.design import MISSING_LEVEL
+from harmonypy_lite.embedding import as_embedding
 from harmonypy_lite.errors import (
     HarmonyWarning,
     InvalidInput,
@@ -23,7 +24,7 @@ from harmonypy_lite.errors import (
 )
 from harmonypy_lite.method import loop
 from harmonypy_lite.params import HarmonyParams
-from harmonypy_lite.run import Integration, as_embedding, integrate_embedding
+from harmonypy_lite.run import Integration, integrate_embedding
 
 FLAVORS = ("harmony2", "harmony1")
 

@@ -67,6 +67,18 @@ class Arrangement:
         """Return the tiles of the chunks ``first_chunk`` up to, not with, ``last_chunk``."""
         return slice(int(self.chunk_tiles[first_chunk]), int(self.chunk_tiles[last_chunk]))
 
+    def codes_at(self, rows: slice) -> np.ndarray:
+        """Return the (n, C) levels of held cells."""
+        return self.codes[rows]
+
+    def combination_at(self, rows: slice) -> np.ndarray:
+        """Return the (n,) numbers of the combinations of levels of held cells."""
+        return self.combination[rows]
+
+    def groups_in(self, chunk: int) -> list[Groups]:
+        """Return, for each covariate, the cells of each level in a chunk."""
+        return self.groups[chunk]
+
 
 def arrange(codes: np.ndarray, block: np.ndarray, n_blocks: int) -> Arrangement:
     """Sort cells by block, then by combination of levels, and cut them into chunks and tiles.
@@ -81,13 +93,13 @@ def arrange(codes: np.ndarray, block: np.ndarray, n_blocks: int) -> Arrangement:
         Number of blocks; some may be empty.
     """
     n_levels_of = [len(np.unique(column)) for column in codes.T]
-    codes = codes[:, np.argsort(n_levels_of, kind="stable")[::-1]]
+    codes = codes[:, by_size(n_levels_of)]
     combination, combinations = _combine(codes)
-    order = _sorted_order(block.astype(np.int64) * len(combinations) + combination)
+    order = sorted_order(block.astype(np.int64) * len(combinations) + combination)
     codes, combination = codes[order], combination[order]
     block_start = np.searchsorted(block[order], np.arange(n_blocks + 1))
-    chunk_start, block_chunks = _cut_chunks(block_start)
-    groups = [_group_chunk(codes[a:b]) for a, b in itertools.pairwise(chunk_start)]
+    chunk_start, block_chunks = cut_chunks(block_start)
+    groups = [group_chunk(codes[a:b]) for a, b in itertools.pairwise(chunk_start)]
     chunk_tiles = np.cumsum([0, *(own[0].level.size for own in groups)])
     starts = [own[0].start[:-1] + a for own, a in zip(groups, chunk_start[:-1], strict=True)]
     tile_level = np.concatenate([own[0].level for own in groups])
@@ -102,12 +114,17 @@ def arrange(codes: np.ndarray, block: np.ndarray, n_blocks: int) -> Arrangement:
         tile_start=np.append(np.concatenate(starts), len(order)).astype(np.int64),
         chunk_tiles=chunk_tiles,
         block_levels=[
-            _runs(tile_level[a:b]) for a, b in itertools.pairwise(chunk_tiles[block_chunks])
+            runs(tile_level[a:b]) for a, b in itertools.pairwise(chunk_tiles[block_chunks])
         ],
     )
 
 
-def _runs(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def by_size(n_levels_of: list[int]) -> np.ndarray:
+    """Return the order of the covariates, the one with most levels first."""
+    return np.argsort(n_levels_of, kind="stable")[::-1]
+
+
+def runs(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct values of a sorted array, and where each begins."""
     start = np.flatnonzero(np.diff(level, prepend=-1))
     return level[start], start
@@ -124,7 +141,7 @@ def _combine(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return combination.reshape(-1).astype(np.int32), codes[first].reshape(len(used), -1)
 
 
-def _sorted_order(key: np.ndarray) -> np.ndarray:
+def sorted_order(key: np.ndarray) -> np.ndarray:
     """Return the order that sorts `key`; equal keys stay in the order of the input."""
     # Sorting whole keys with the place in the low bits is several times faster than argsort.
     bits = max(1, int(key.size - 1).bit_length())
@@ -136,7 +153,8 @@ def _sorted_order(key: np.ndarray) -> np.ndarray:
     return order.astype(np.int32 if key.size < 2**31 else np.int64)
 
 
-def _cut_chunks(block_start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def cut_chunks(block_start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds of the chunks, and those of the blocks counted in chunks."""
     chunk_start: list[int] = []
     block_chunks = [0]
     for a, b in itertools.pairwise(block_start):
@@ -146,7 +164,7 @@ def _cut_chunks(block_start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array(chunk_start), np.array(block_chunks)
 
 
-def _group_chunk(codes: np.ndarray) -> list[Groups]:
+def group_chunk(codes: np.ndarray) -> list[Groups]:
     """Group the cells of a chunk by the level of each covariate, in tiles of at most TILE."""
     groups = []
     for c in range(codes.shape[1]):

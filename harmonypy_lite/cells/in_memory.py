@@ -16,8 +16,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harmonypy_lite.cells.arrangement import arrange
-from harmonypy_lite.cells.chunk import Affinities, ChunkWork, InForce, Sums, pad_rows
+from harmonypy_lite.cells.arrangement import Arrangement, arrange
+from harmonypy_lite.cells.chunk import (
+    Affinities,
+    ChunkWork,
+    InForce,
+    Sums,
+    added,
+    pad_rows,
+    unit_above,
+)
+from harmonypy_lite.cells.counted import Counted
 from harmonypy_lite.kernels import rows as row_kernels
 from harmonypy_lite.method.passes import (
     Assign,
@@ -83,21 +92,36 @@ class InMemoryCells:
         workers: Workers,
     ) -> None:
         n, d = Z.shape
-        self.n_blocks = n_blocks
-        self._Z, self._workers = Z, workers
-        self._n_levels, self._n_clusters, self._n_dims = n_levels, sigma.size, d
-        self._directions = directions
         self._keep = keep and not directions and not steep
-        self._work = ChunkWork(sigma, n_levels, n, steep=steep)
-        self._arrangement = arrange(codes, block, n_blocks)
-        self._spans = [self._split_block(b) for b in range(n_blocks)]
-        self._in_force: list[InForce] = []
-        self._unit = _power_of_two_above(Z)
+        arrangement = arrange(codes, block, n_blocks)
+        self._set_up(arrangement, (n, d), n_levels, sigma, directions, steep, workers)
+        self._Z, self._order_in = Z, arrangement.order
+        largest = max(float(Z.max(initial=0.0)), -float(Z.min(initial=0.0)))
+        self._unit = unit_above(largest)
         # z in kept mode, z_hat otherwise: what the mode reads in every pass.
         self._cells = np.empty((n, d), np.float32)
         self._workers.map(self._gather_span, self._all_spans())
         self._A = np.empty((n, sigma.size), np.float32) if self._keep else None
         self._shift = np.empty(n, np.float32) if self._keep else None
+
+    def _set_up(
+        self,
+        arrangement: Arrangement | Counted,
+        shape: tuple[int, int],
+        n_levels: int,
+        sigma: np.ndarray,
+        directions: bool,
+        steep: bool,
+        workers: Workers,
+    ) -> None:
+        """Take what every way to hold the cells works with; `shape` is (N, d) of the whole data."""
+        self._arrangement, self._workers = arrangement, workers
+        self.n_blocks = len(arrangement.block_levels)
+        self._n_levels, self._n_clusters, self._n_dims = n_levels, sigma.size, shape[1]
+        self._directions = directions
+        self._work = ChunkWork(sigma, n_levels, shape[0], steep=steep)
+        self._spans = [self._split_block(b) for b in range(self.n_blocks)]
+        self._in_force: list[InForce] = []
 
     @singledispatchmethod
     def run(self, task: object, block: int | None = None) -> object:
@@ -125,8 +149,7 @@ class InMemoryCells:
     @run.register
     def _(self, task: SumMoments) -> Moments:
         combinations, K = self._arrangement.combinations, self._n_clusters
-        several = combinations.shape[1] > 1
-        Q = len(combinations) if several else 0
+        Q = len(combinations) if combinations.shape[1] > 1 else 0
         table = 8 * K * (self._n_levels * self._n_dims + Q)
         n_tables = min(self._workers.count, max(1, _MOMENT_TABLES // table))
         spans = iter(self._all_spans())
@@ -135,11 +158,7 @@ class InMemoryCells:
         for more_M, more_G in parts[1:]:
             M += more_M
             G += more_G
-        fixed = self._work.fixed
-        level_sum = fixed.to_float(M).transpose(2, 0, 1) * self._unit
-        if not several:
-            return Moments(level_sum, None, None)
-        return Moments(level_sum, combinations, fixed.to_float(G).T)
+        return self._moments(M, G)
 
     @run.register
     def _(self, task: SumExcluded) -> np.ndarray:
@@ -149,14 +168,13 @@ class InMemoryCells:
             out = np.zeros((self._n_dims, self._n_clusters), np.int64)
             for chunk in self._chunks(span):
                 codes = self._codes(chunk)
-                combination = self._arrangement.combination[self._rows(chunk)]
+                combination = self._arrangement.combination_at(self._rows(chunk))
                 affinities = self._affinities(chunk, self._in_force[span.block])
                 z = self._z(chunk)
                 self._work.add_excluded(affinities, codes, combination, excluded, z, out)
             return out
 
-        sums = np.sum(self._workers.map(add, self._all_spans()), axis=0)
-        return self._work.fixed.to_float(sums).T * self._unit
+        return self._excluded(np.sum(self._workers.map(add, self._all_spans()), axis=0))
 
     @run.register
     def _(self, task: Correct) -> np.ndarray | None:
@@ -169,7 +187,7 @@ class InMemoryCells:
                 z_hat = self._corrected(chunk, affinities, W)
                 if self._directions:
                     self._work.add_direction(affinities, self._codes(chunk), z_hat, direction)
-                self._cells[self._rows(chunk)] = z_hat
+                self._store(chunk, z_hat)
             return direction[0].T
 
         sums = self._workers.map(correct, self._all_spans())
@@ -187,7 +205,7 @@ class InMemoryCells:
                 if self._keep:
                     self._refresh(chunk, z_hat, neutral)
                 else:
-                    self._cells[self._rows(chunk)] = z_hat
+                    self._store(chunk, z_hat)
             return self._sum_span(span, neutral)
 
         return self._by_block(self._workers.map(correct_and_assign, self._all_spans()))
@@ -217,7 +235,7 @@ class InMemoryCells:
     def result(self) -> np.ndarray:
         """Return the (N, d) float32 corrected cells in the order of the input; ends the run."""
         if not self._keep:
-            row_kernels.permute_rows(self._cells, self._arrangement.order, self._unit)
+            row_kernels.permute_rows(self._cells, self._order_in, self._unit)
             return self._cells
         self._A = self._shift = None
         out = np.empty_like(self._cells)
@@ -251,10 +269,10 @@ class InMemoryCells:
         return self._arrangement.rows(span.first, span.last)
 
     def _codes(self, span: Span) -> np.ndarray:
-        return self._arrangement.codes[self._rows(span)]
+        return self._arrangement.codes_at(self._rows(span))
 
     def _order(self, span: Span) -> np.ndarray:
-        return self._arrangement.order[self._rows(span)]
+        return self._order_in[self._rows(span)]
 
     # One thread's work.
 
@@ -270,12 +288,18 @@ class InMemoryCells:
         row_kernels.gather_rows(self._Z, order, 1.0 / self._unit, z)
         return z
 
+    def _z_hat(self, piece: Span) -> np.ndarray:
+        return self._cells[self._rows(piece)]
+
+    def _store(self, chunk: Span, z_hat: np.ndarray) -> None:
+        self._cells[self._rows(chunk)] = z_hat
+
     def _affinities(self, piece: Span, in_force: InForce) -> Affinities:
         """Kept affinities, or those of z_hat."""
         rows = self._rows(piece)
         if self._A is not None and self._shift is not None:
             return Affinities(self._A[rows], self._shift[rows], in_force.tilt)
-        return self._work.affinities(self._cells[rows], self._codes(piece), in_force)
+        return self._work.affinities(self._z_hat(piece), self._codes(piece), in_force)
 
     def _refresh(self, chunk: Span, z_hat: np.ndarray, in_force: InForce) -> None:
         """Make the kept affinities those of z_hat."""
@@ -288,7 +312,7 @@ class InMemoryCells:
         """Sum R over the levels, with `in_force`."""
         arrangement = self._arrangement
         tiles = arrangement.tiles(span.first, span.last)
-        n_covariates = arrangement.codes.shape[1]
+        n_covariates = arrangement.combinations.shape[1]
         sums = self._work.new_sums(tiles.stop - tiles.start, self._n_dims, n_covariates)
         for piece in [span] if self._keep else self._chunks(span):
             own = arrangement.tiles(piece.first, piece.last)
@@ -297,9 +321,18 @@ class InMemoryCells:
             tile_start = arrangement.tile_start[own.start : own.stop + 1] - self._rows(piece).start
             self._work.sum_levels(affinities, codes, tile_start, sums, place)
             if self._directions:
-                z_hat = self._cells[self._rows(piece)]
-                self._work.add_direction(affinities, codes, z_hat, sums.direction)
-        return sums
+                self._work.add_direction(affinities, codes, self._z_hat(piece), sums.direction)
+        return sums._replace(first=self._level_sums(span, sums.first))
+
+    def _level_sums(self, span: Span, first: np.ndarray) -> np.ndarray:
+        """Add the sums of tiles up for the levels of the block (M, K); exact, being integers."""
+        levels, start = self._arrangement.block_levels[span.block]
+        block_start = self._arrangement.chunk_tiles[self._arrangement.block_chunks[span.block]]
+        tile = self._arrangement.chunk_tiles[span.first] - block_start + np.arange(len(first))
+        place, tile_of = np.unique(np.searchsorted(start, tile, "right") - 1, return_index=True)
+        out = np.zeros((levels.size, self._n_clusters), np.int64)
+        out[place] = np.add.reduceat(first, tile_of, axis=0)
+        return out
 
     def _sum_moments(self, spans: Iterator[Span], Q: int) -> tuple[np.ndarray, np.ndarray]:
         """Sum the moments of the spans that this thread draws, and of Q combinations of levels."""
@@ -308,15 +341,15 @@ class InMemoryCells:
         for chunk in itertools.chain.from_iterable(map(self._chunks, spans)):
             codes = self._codes(chunk)
             affinities = self._affinities(chunk, self._in_force[chunk.block])
-            groups = self._arrangement.groups[chunk.first]
+            groups = self._arrangement.groups_in(chunk.first)
             self._work.add_moments(affinities, codes, groups, self._z(chunk), M)
             if Q:
-                combination = self._arrangement.combination[self._rows(chunk)]
+                combination = self._arrangement.combination_at(self._rows(chunk))
                 self._work.add_combinations(affinities, codes, combination, G)
         return M, G
 
     def _corrected(self, chunk: Span, affinities: Affinities, W: np.ndarray) -> np.ndarray:
-        groups = self._arrangement.groups[chunk.first]
+        groups = self._arrangement.groups_in(chunk.first)
         return self._work.corrected(affinities, self._codes(chunk), groups, self._z(chunk), W)
 
     # What the threads found, put together.
@@ -326,21 +359,29 @@ class InMemoryCells:
         return [self._join(b, [next(found) for _ in self._spans[b]]) for b in range(self.n_blocks)]
 
     def _join(self, block: int, parts: list[Sums]) -> Assigned:
-        levels, start = self._arrangement.block_levels[block]
-        first = parts[0].first if len(parts) == 1 else np.concatenate([p.first for p in parts])
-        levels, weight, energy = self._work.fold(first, levels, start, self._in_force[block])
-        if self._arrangement.codes.shape[1] > 1:
-            rest = np.sum([part.rest for part in parts], axis=0)
-            further, more, added = self._work.fold_rest(rest, self._in_force[block])
+        sums = added(parts)
+        levels, _ = self._arrangement.block_levels[block]
+        start, in_force = np.arange(levels.size), self._in_force[block]
+        levels, weight, energy = self._work.fold(sums.first, levels, start, in_force)
+        if sums.rest.size:
+            further, more, extra = self._work.fold_rest(sums.rest, in_force)
             levels = np.concatenate([levels, further])
             order = np.argsort(levels)
             levels, weight = levels[order], np.concatenate([weight, more])[order]
-            energy += added
-        energy += math.fsum(x for part in parts for x in part.energy)
-        direction = None
-        if self._directions:
-            direction = np.sum([part.direction[0] for part in parts], axis=0).T
+            energy += extra
+        energy += math.fsum(sums.energy)
+        direction = sums.direction[0].T if self._directions else None
         return Assigned(block, levels, weight, energy, direction)
+
+    def _moments(self, M: np.ndarray, G: np.ndarray) -> Moments:
+        fixed, combinations = self._work.fixed, self._arrangement.combinations
+        level_sum = fixed.to_float(M).transpose(2, 0, 1) * self._unit
+        if combinations.shape[1] == 1:
+            return Moments(level_sum, None, None)
+        return Moments(level_sum, combinations, fixed.to_float(G).T)
+
+    def _excluded(self, sums: np.ndarray) -> np.ndarray:
+        return self._work.fixed.to_float(sums).T * self._unit
 
     def _put_in_force(self, Y: np.ndarray) -> InForce:
         """Make all blocks be assigned without penalty."""
@@ -350,9 +391,3 @@ class InMemoryCells:
 
     def _for_kernels(self, W: np.ndarray) -> np.ndarray:
         return pad_rows((W / self._unit).transpose(1, 0, 2))
-
-
-def _power_of_two_above(Z: np.ndarray) -> float:
-    """Return the power of two that all |z| are below: dividing by it rounds nothing."""
-    largest = max(float(Z.max(initial=0.0)), -float(Z.min(initial=0.0)))
-    return 2.0 ** math.frexp(largest)[1]
