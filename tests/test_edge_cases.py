@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from harmonypy_lite.design import MISSING_LEVEL
 from harmonypy_lite.embedding import as_embedding
 from harmonypy_lite.errors import (
     HarmonyWarning,
@@ -22,6 +21,7 @@ from harmonypy_lite.errors import (
     NotConvergedWarning,
     NumericalError,
 )
+from harmonypy_lite.levels import MISSING_LEVEL
 from harmonypy_lite.method import loop
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import Integration, integrate_embedding
