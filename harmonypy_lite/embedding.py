@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -84,16 +85,27 @@ class Inspection:
 
 
 class ZeroRows:
-    """Rows without a direction, which no correction moves."""
+    """Rows without a direction, which no correction moves.
 
-    def __init__(self) -> None:
-        self._n_rows = 0
-        self._zero = _Rows()
+    Parameters
+    ----------
+    n_rows, n_zero, first
+        What was seen before, as in :attr:`seen`.
+    """
+
+    def __init__(self, n_rows: int = 0, n_zero: int = 0, first: Sequence[int] = ()) -> None:
+        self._n_rows = n_rows
+        self._zero = _Rows(n_zero, first)
 
     def see(self, Z: np.ndarray) -> None:
         """Look at the next rows (n, d)."""
         self._zero.add(np.logical_not(Z.any(axis=1)), self._n_rows)
         self._n_rows += len(Z)
+
+    @property
+    def seen(self) -> dict[str, Any]:
+        """What was seen, in plain numbers."""
+        return {"n_rows": self._n_rows, "n_zero": self._zero.n, "first": self._zero.first}
 
     def warn(self) -> None:
         """Warn of those that were seen."""
@@ -109,18 +121,17 @@ class ZeroRows:
 class _Rows:
     """How many rows there are of a kind, and the first few."""
 
-    def __init__(self) -> None:
-        self.n = 0
-        self._first: list[int] = []
+    def __init__(self, n: int = 0, first: Sequence[int] = ()) -> None:
+        self.n, self.first = n, list(first)
 
     def add(self, mask: np.ndarray, start: int) -> None:
         found = np.flatnonzero(mask)
         self.n += found.size
-        self._first += [start + int(i) for i in found[: 5 - len(self._first)]]
+        self.first += [start + int(i) for i in found[: 5 - len(self.first)]]
 
     @property
     def shown(self) -> str:
-        return ", ".join(map(str, self._first))
+        return ", ".join(map(str, self.first))
 
 
 def _as_floats(Z: np.ndarray) -> np.ndarray:

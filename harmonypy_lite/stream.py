@@ -6,6 +6,7 @@ the same bytes as there.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,11 +19,13 @@ import numpy as np
 
 from harmonypy_lite.cells.chunk import unit_above
 from harmonypy_lite.cells.counted import Census
+from harmonypy_lite.cells.journal import JournaledCells
 from harmonypy_lite.cells.on_disk import OnDiskCells
 from harmonypy_lite.design import Design
 from harmonypy_lite.embedding import Inspection, ZeroRows, check_shape
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
 from harmonypy_lite.method import blocks, loop, start
+from harmonypy_lite.method.history import History
 from harmonypy_lite.method.loop import Outcome
 from harmonypy_lite.method.rules import Setting, setting_for
 from harmonypy_lite.params import HarmonyParams
@@ -34,10 +37,14 @@ from harmonypy_lite.run import (
     warn_if_unsettled,
     watch_rounds,
 )
+from harmonypy_lite.scratch import note_read, noted_read
 from harmonypy_lite.threads import Workers
 
 #: Bytes of the batches in which input and result pass through memory.
 BATCH_BYTES = 32 * 2**20
+_SAMPLE = "sample.npy"
+
+log = logging.getLogger("harmonypy_lite")
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ def integrate_stream(
     folder: Path,
     *,
     n_rows: int | None = None,
+    journal: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[Streamed]:
     """Correct an embedding that is never in memory as a whole.
@@ -82,6 +90,9 @@ def integrate_stream(
         Where the scratch files go, 8 d bytes per cell; they stay there.
     n_rows
         Rows that pass through memory together.
+    journal
+        Keep in `folder` what a run needs to go on where one with the same arguments was killed,
+        and go on if there is something.
     progress
         Called after each round.
 
@@ -116,10 +127,16 @@ def integrate_stream(
     with Workers(setting.params.n_jobs) as workers:
         cells_on_disk = _hold(design, setting, block_seed, (n_rows, d), workers, folder)
         try:
-            _read(embedding, cells_on_disk, sample, n_rows)
-            Y = start.start_centroids(sample.rows, setting.n_clusters, rng)
+            read = noted_read(folder) if journal else None
+            if read is None:
+                read = _read(embedding, cells_on_disk, sample, n_rows)
+                np.save(folder / _SAMPLE, sample.rows)
+                note_read(folder, read)
+            ZeroRows(**read["zero_rows"]).warn()
+            cells_on_disk.scale(unit_above(read["largest"]))
+            Y = start.start_centroids(np.load(folder / _SAMPLE), setting.n_clusters, rng)
             watch = watch_rounds(setting, progress)
-            outcome = loop.integrate(cells_on_disk, setting, Y, on_round=watch)
+            outcome = _run(cells_on_disk, folder if journal else None, setting, Y, watch)
             seconds = time.perf_counter() - began
             summary = summarise((n, d), design, setting.params, outcome, seconds)
             warn_if_unsettled(outcome, params)
@@ -166,7 +183,24 @@ class Sample:
         return np.concatenate(self._parts)
 
 
-def _read(embedding: Any, cells: OnDiskCells, sample: Sample, n_rows: int) -> None:
+def _run(
+    cells: OnDiskCells,
+    folder: Path | None,
+    setting: Setting,
+    Y: np.ndarray,
+    watch: Callable[[History], None],
+) -> Outcome:
+    if folder is None:
+        return loop.integrate(cells, setting, Y, on_round=watch)
+    journal = JournaledCells(cells, folder / "answers")
+    try:
+        return loop.integrate(journal, setting, Y, on_round=watch)
+    finally:
+        journal.close()
+        log.info("%d answers were known from the run that is resumed", journal.n_known)
+
+
+def _read(embedding: Any, cells: OnDiskCells, sample: Sample, n_rows: int) -> dict[str, Any]:
     """Read the input, once: inspect it, take the sample, and put the cells in their places."""
     inspection, zero_rows = Inspection(), ZeroRows()
 
@@ -179,9 +213,7 @@ def _read(embedding: Any, cells: OnDiskCells, sample: Sample, n_rows: int) -> No
             yield batch
 
     cells.fill(watched())
-    inspection.check()
-    zero_rows.warn()
-    cells.scale(unit_above(inspection.largest))
+    return {"largest": inspection.largest, "zero_rows": zero_rows.seen}
 
 
 def _batches(embedding: Any, n_rows: int, inspection: Inspection) -> Iterator[np.ndarray]:
