@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +86,26 @@ def plan(
     return Target(real, path, str(shown), None)
 
 
+def plan_all(
+    sources: Sequence[Path], out: Path | None, *, in_place: bool = False, overwrite: bool = False
+) -> list[Target]:
+    """Decide where the results go: as `plan` for one input; for several, `out` is a folder."""
+    if len(sources) == 1 or out is None:
+        return [plan(s, out, in_place=in_place, overwrite=overwrite) for s in sources]
+    if not out.is_dir():
+        raise InvalidInput(
+            f"The output {out} is no folder: with several inputs, name an existing folder for "
+            "their results, or leave the output out to write beside the inputs."
+        )
+    outs = [out / default_output(source).name for source in sources]
+    if len(set(outs)) < len(outs):
+        raise InvalidInput("Two inputs have the same name: their results need different folders.")
+    return [
+        plan(source, each, in_place=in_place, overwrite=overwrite)
+        for source, each in zip(sources, outs, strict=True)
+    ]
+
+
 def _existing(source: Path, path: Path, shown: str, what: str) -> Target:
     mode = stat.S_IMODE(path.stat().st_mode)
     # the rename would succeed on a read-only file, but its owner said not to change it; the bits
@@ -110,10 +130,11 @@ def _check_folder(path: Path, shown: str) -> None:
         )
 
 
-def check_space(target: Target, extra: int) -> None:
+def check_space(target: Target, extra: int) -> int:
     """Refuse when the copy and `extra` new bytes do not fit into the target's file system.
 
-    Where the file system can share blocks between files (btrfs, XFS), the copy takes no space.
+    Returns the bytes that will be needed. Where the file system can share blocks between files
+    (btrfs, XFS), the copy takes no space.
     """
     needed = extra + _SPARE
     if not _shares_blocks(target):
@@ -125,6 +146,7 @@ def check_space(target: Target, extra: int) -> None:
             f"need {human(needed)}, and {target.path.parent} has {human(free)} free. Make room, "
             "or choose another place with -o FILE."
         )
+    return needed
 
 
 def human(n_bytes: float) -> str:

@@ -73,7 +73,7 @@ class Integration:
 
 def integrate_embedding(
     embedding: Any,
-    batches: pd.DataFrame,
+    batches: pd.DataFrame | Design,
     params: HarmonyParams,
     *,
     missing: str = "refuse",
@@ -87,7 +87,7 @@ def integrate_embedding(
     embedding
         (N, d) cells x dimensions, any real type or order; never changed.
     batches
-        (N, C) one column per covariate.
+        (N, C) one column per covariate, or the design made of them.
     params
         All parameters.
     missing
@@ -124,12 +124,15 @@ def integrate_embedding(
     """
     began = time.perf_counter()
     Z = as_embedding(embedding)
-    if len(batches) != len(Z):
+    given = batches.n_cells if isinstance(batches, Design) else len(batches)
+    if given != len(Z):
         raise InvalidInput(
-            f"The embedding has {len(Z)} rows and the batch column(s) {len(batches)}: one row per "
-            "cell is needed in both."
+            f"The embedding has {len(Z)} rows and the batch column(s) {given}: one row per cell "
+            "is needed in both."
         )
-    design = design_from_columns(batches, missing=missing)
+    design = (
+        batches if isinstance(batches, Design) else design_from_columns(batches, missing=missing)
+    )
     if not design.covariates:
         warn(NOTHING_TO_CORRECT, HarmonyWarning)
         params.clusters_for(len(Z))
@@ -291,8 +294,8 @@ def summarise(
         "stopped": "nothing to correct",
         "objective": [],
         "cluster_sizes": [],
-        "parameters": _plain_parameters(params),
-        "versions": _versions(),
+        "parameters": plain_parameters(params),
+        "versions": versions(),
         "seconds": round(seconds, 3),
     }
     if outcome is not None:
@@ -306,7 +309,8 @@ def summarise(
     return summary
 
 
-def _plain_parameters(params: HarmonyParams) -> dict[str, Any]:
+def plain_parameters(params: HarmonyParams) -> dict[str, Any]:
+    """Return the parameters as plain numbers, texts and lists."""
     plain: dict[str, Any] = {}
     for parameter in fields(params):
         value = getattr(params, parameter.name)
@@ -324,7 +328,8 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of all that a result's bytes may depend on."""
     import platform
 
     import numba

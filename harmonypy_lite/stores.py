@@ -49,7 +49,7 @@ class Contents:
 class NewParts:
     """What a run adds to a file."""
 
-    obsm: Mapping[str, np.ndarray]
+    obsm: Mapping[str, np.ndarray | elements.Rows]
     varm: Mapping[str, np.ndarray] = field(default_factory=dict)
     uns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -66,8 +66,17 @@ class CellStore(Protocol):
     def obs(self, names: Sequence[str]) -> pd.DataFrame:
         """Return these columns of obs, cells in the order of the file."""
 
+    def obs_part(self, names: Sequence[str], rows: slice) -> pd.DataFrame:
+        """Return some rows of these columns of obs."""
+
+    def kind(self, name: str) -> str:
+        """Return the kind of a column of obs in a word."""
+
     def embeddings(self) -> list[str]:
         """Return the keys of obsm."""
+
+    def rows(self, basis: str) -> Any:
+        """Return ``obsm[basis]`` (n_cells, d); where the format can, slices are read from disk."""
 
     def embedding(self, basis: str) -> np.ndarray:
         """Return ``obsm[basis]`` (n_cells, d)."""
@@ -121,16 +130,25 @@ class H5adStore:
         return elements.column_names(self._file["obs"])
 
     def obs(self, names: Sequence[str]) -> pd.DataFrame:  # noqa: D102
+        return self.obs_part(names, slice(0, self.n_cells))
+
+    def obs_part(self, names: Sequence[str], rows: slice) -> pd.DataFrame:  # noqa: D102
         import pandas as pd
 
         check_columns(names, self.columns())
         found: dict[str, Any] = {}
+        obs, uns = self._file["obs"], self._file.get("uns")
+        # at the end one row more than there should be is asked for
+        asked = slice(rows.start, rows.stop + (rows.stop == self.n_cells))
         for name in names:
             with self._reading(f"obs[{name!r}]"):
-                column = elements.read_column(self._file["obs"], name, self._file.get("uns"))
-            self._check_length(f"obs[{name!r}]", len(column))
+                column = elements.read_column(obs, name, uns, asked)
+            self._check_length(f"obs[{name!r}]", len(column), rows.stop - rows.start)
             found[name] = column
         return pd.DataFrame(found)
+
+    def kind(self, name: str) -> str:  # noqa: D102
+        return elements.column_kind(self._file["obs"], name, self._file.get("uns"))
 
     def embeddings(self) -> list[str]:  # noqa: D102
         obsm = self._file.get("obsm")
@@ -148,7 +166,16 @@ class H5adStore:
                 if elements.is_group(part)
                 else np.asarray(part[basis])  # anndata 0.6: one compound array
             )
-        self._check_length(where, len(found))
+        self._check_length(where, len(found), self.n_cells)
+        return found
+
+    def rows(self, basis: str) -> Any:  # noqa: D102
+        check_basis(basis, self.embeddings())
+        part = self._file["obsm"]
+        if not elements.is_group(part) or elements.is_group(part[basis]):
+            return self.embedding(basis)
+        found = elements.stored_rows(part[basis], f"obsm[{basis!r}]")
+        self._check_length(f"obsm[{basis!r}]", int(found.shape[0]), self.n_cells)
         return found
 
     def counts(self, layer: str | None) -> Any:  # noqa: D102
@@ -202,11 +229,7 @@ class H5adStore:
         import h5py
 
         with h5py.File(path, "r+") as file:
-            for name, arrays in (("obsm", parts.obsm), ("varm", parts.varm)):
-                for key, array in arrays.items():
-                    elements.write_array(elements.mapping_group(file, name), key, array)
-            for key, record in parts.uns.items():
-                elements.write_record(elements.mapping_group(file, "uns"), key, record)
+            add_parts(file, parts)
 
     @contextlib.contextmanager
     def _reading(self, what: str) -> Iterator[None]:
@@ -220,12 +243,21 @@ class H5adStore:
                 "download it again."
             ) from error
 
-    def _check_length(self, what: str, length: int) -> None:
-        if length != self.n_cells:
+    def _check_length(self, what: str, length: int, wanted: int) -> None:
+        if length != wanted:
             raise InvalidInput(
                 f"{what} in {self.path} has {length} rows, but obs has {self.n_cells} cells: the "
                 "file is damaged. Write it again with anndata."
             )
+
+
+def add_parts(root: Any, parts: NewParts) -> None:
+    """Write `parts` into the groups of a file."""
+    for name, arrays in (("obsm", parts.obsm), ("varm", parts.varm)):
+        for key, array in arrays.items():
+            elements.write_array(elements.mapping_group(root, name), key, array)
+    for key, record in parts.uns.items():
+        elements.write_record(elements.mapping_group(root, "uns"), key, record)
 
 
 def check_readable(path: Path) -> None:

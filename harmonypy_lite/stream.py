@@ -21,6 +21,7 @@ from harmonypy_lite.cells.chunk import unit_above
 from harmonypy_lite.cells.counted import Census
 from harmonypy_lite.cells.journal import JournaledCells
 from harmonypy_lite.cells.on_disk import OnDiskCells
+from harmonypy_lite.cells.row_file import RowFile
 from harmonypy_lite.design import Design
 from harmonypy_lite.embedding import Inspection, ZeroRows, check_shape
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
@@ -117,8 +118,8 @@ def integrate_stream(
     if not design.covariates:
         warn(NOTHING_TO_CORRECT, HarmonyWarning)
         summary = summarise((n, d), design, params, None, 0.0)
-        cells = (batch.astype(np.float32) for batch in _batches(embedding, n_rows, Inspection()))
-        yield Streamed(cells, summary, None)
+        with _unchanged(embedding, folder, n_rows) as batches:
+            yield Streamed(batches, summary, None)
         return
     setting = setting_for(params, design)
     rng = np.random.default_rng(setting.params.rng)
@@ -143,6 +144,19 @@ def integrate_stream(
             yield Streamed(cells_on_disk.batches(), summary, outcome)
         finally:
             cells_on_disk.close()
+
+
+@contextmanager
+def _unchanged(embedding: Any, folder: Path, n_rows: int) -> Iterator[Iterator[np.ndarray]]:
+    """Give the cells as they are, from a copy: the input is not needed any more."""
+    copy, at = RowFile(folder / "corrected.f32", *embedding.shape), 0
+    try:
+        for batch in _batches(embedding, n_rows, Inspection()):
+            copy.write(at, batch)
+            at += len(batch)
+        yield (copy[a : a + n_rows] for a in range(0, at, n_rows))
+    finally:
+        copy.close()
 
 
 def check_same_cells(embedding: Any, design: Design) -> tuple[int, int]:

@@ -95,10 +95,6 @@ class OnDiskCells(InMemoryCells):
             assert block is not None
             self._in_force[block] = self._work.in_force(task.Y, task.P)
 
-    def sync(self) -> None:
-        """Bring the cells as they were read to the disk."""
-        self._as_read.sync()
-
     def batches(self) -> Iterator[np.ndarray]:
         """Yield the (n, d) float32 corrected cells in the order of the input, batch by batch."""
         if self._to_take:

@@ -1,4 +1,4 @@
-"""Rows of single-precision numbers in a file, read and written in place by several threads.
+"""Rows of numbers in a file, read and written in place by several threads.
 
 Not a memory map: mapped pages count as memory of the process, and the system's page cache keeps
 what fits anyway.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 
 class RowFile:
-    """A file of (n, d) float32 rows.
+    """A file of (n, d) numbers.
 
     Parameters
     ----------
@@ -22,6 +23,8 @@ class RowFile:
         Opened if it is there, else made; readable by the owner only.
     n_rows, width
         Its shape. The space is taken at once, so that no later write finds the disk full.
+    dtype
+        Type of the numbers.
 
     Examples
     --------
@@ -33,9 +36,9 @@ class RowFile:
     >>> file.close()
     """
 
-    def __init__(self, path: Path, n_rows: int, width: int) -> None:
-        self.path, self.shape = path, (n_rows, width)
-        self._row_bytes = 4 * width
+    def __init__(self, path: Path, n_rows: int, width: int, dtype: Any = np.float32) -> None:
+        self.path, self.shape, self.dtype = path, (n_rows, width), np.dtype(dtype)
+        self._row_bytes = self.dtype.itemsize * width
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self._own = threading.local()
         self._opened: list[int] = []
@@ -59,14 +62,17 @@ class RowFile:
 
     def write(self, first: int, rows: np.ndarray) -> None:
         """Write `rows` (n, d) from row `first` on."""
-        view = np.ascontiguousarray(rows, np.float32).reshape(-1).view(np.uint8).data
+        view = np.ascontiguousarray(rows, self.dtype).reshape(-1).view(np.uint8).data
         at, done = first * self._row_bytes, 0
         while done < len(view):
             done += _write_at(self._handle(), view[done:], at + done)
 
-    def sync(self) -> None:
-        """Bring what was written to the disk."""
-        os.fsync(self._handle())
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        first, stop, _ = rows.indices(self.shape[0])
+        return self.read(slice(first, stop), np.empty((stop - first, self.shape[1]), self.dtype))
+
+    def __setitem__(self, rows: slice, values: np.ndarray) -> None:
+        self.write(rows.indices(self.shape[0])[0], values)
 
     def close(self) -> None:
         """Close the file; nothing else may be done with it afterwards."""
