@@ -87,7 +87,7 @@ def test_scratch__missing_values_and_one_batch_are_handled_as_in_memory(tmp_path
     adata.write_h5ad(tmp_path / "a.h5ad")
     for mode in ("fast", "scratch"):
         with pytest.raises(InvalidInput, match="missing values in 30 of 90 cells"):
-            integrate_file(tmp_path / "a.h5ad", "part", memory=mode)
+            integrate_file(tmp_path / "a.h5ad", "part", memory=mode, overwrite=True)
         how: dict[str, Any] = {"memory": mode, "overwrite": True, "params": FAST}
         done = integrate_file(tmp_path / "a.h5ad", "part", missing="level", **how)
         assert done.summary["covariates"] == {"part": 3}
