@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from harmonypy_lite import appending
 from harmonypy_lite.budget import Choice, Load, choose
 from harmonypy_lite.cells.row_file import RowFile
 from harmonypy_lite.design import Design, design_from_parts
@@ -19,8 +22,10 @@ from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.inputs import Inputs, Stacked
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import Progress, plain_parameters, versions
-from harmonypy_lite.scratch import scratch_folder
+from harmonypy_lite.scratch import folder_of, scratch_folder
 from harmonypy_lite.threads import worker_count
+
+_APPENDING = "appending.json"
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,15 @@ class Done:
         How the cells were held.
     resumed
         Whether a killed run was taken up.
+    folder
+        Where the scratch files are, if there are any.
     """
 
     batches: Iterator[np.ndarray]
     summary: dict[str, Any]
     choice: Choice
     resumed: bool = False
+    folder: Path | None = None
 
 
 def load_of(embedding: Any, request: Request, n_levels: int) -> Load:
@@ -154,7 +162,13 @@ def _on_disk(
         close()
         needed = replace(load, n_levels=design.n_levels).memory("scratch")
         choice = replace(choice, needed=needed)
-        yield Done(done.batches, done.summary, choice, folder.resumed)
+        yield Done(done.batches, done.summary, choice, folder.resumed, folder.path)
+
+
+def _named(request: Request) -> dict[str, Any]:
+    """Return what the folder of scratch files is named after."""
+    paths = [str(path) for path in request.paths]
+    return {"paths": paths, "keys": request.keys, "basis": request.basis}
 
 
 def _identity(request: Request) -> dict[str, Any]:
@@ -165,14 +179,32 @@ def _identity(request: Request) -> dict[str, Any]:
     for without_effect in ("n_jobs", "memory"):
         del parameters[without_effect]
     return {
-        "paths": [str(path) for path in request.paths],
-        "keys": request.keys,
-        "basis": request.basis,
+        **_named(request),
         "input files (or they were changed since)": request.before,
         "parameters": parameters,
         "missing values": request.missing,
         "versions": versions(),
     }
+
+
+def note_appending(folder: Path | None, path: Path) -> None:
+    """Note among the scratch files what a file was before it is appended to.
+
+    Were the process killed meanwhile, the file would look like one that has changed.
+    """
+    if folder is not None:
+        made = folder / (_APPENDING + ".new")
+        made.write_text(json.dumps({"path": str(path), **appending.note(path)}))
+        os.replace(made, folder / _APPENDING)
+
+
+def take_back(request: Request) -> None:
+    """If a killed run is resumed, make the file that it was appending to what it was."""
+    with contextlib.suppress(OSError, ValueError):
+        folder = folder_of(request.scratch, _named(request))
+        noted = json.loads((folder / _APPENDING).read_text())
+        if request.resume:
+            appending.take_back(Path(noted["path"]), noted)
 
 
 def segments(batches: Iterator[np.ndarray], sizes: list[int]) -> Iterator[Iterator[np.ndarray]]:

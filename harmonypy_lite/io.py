@@ -16,9 +16,15 @@ from harmonypy_lite import output
 from harmonypy_lite.budget import Choice, Load, choose
 from harmonypy_lite.confounding import check_protected, warn_of_confounding
 from harmonypy_lite.design import design_from_columns
-from harmonypy_lite.elements import Rows
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
-from harmonypy_lite.execution import Done, Request, design_of, executed, load_of, segments
+from harmonypy_lite.execution import (
+    Done,
+    Request,
+    design_of,
+    executed,
+    load_of,
+    take_back,
+)
 from harmonypy_lite.inputs import Inputs, PathLike, Unchanged, open_inputs, sources_of
 from harmonypy_lite.lookup import (
     check_adjusted_basis,
@@ -30,7 +36,8 @@ from harmonypy_lite.lookup import (
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.pp import N_COMPONENTS
 from harmonypy_lite.pp import preprocess as make_pca
-from harmonypy_lite.record import storable, uns_record
+from harmonypy_lite.record import storable
+from harmonypy_lite.results import settled, write_results
 from harmonypy_lite.stores import CellStore, NewParts
 
 if TYPE_CHECKING:
@@ -177,26 +184,28 @@ def integrate_files(
     sources = sources_of(paths)
     given = None if out is None else Path(out).expanduser()
     targets = output.plan_all(sources, given, in_place=in_place, overwrite=overwrite)
-    unchanged = Unchanged(sources)
-    folder = targets[0].path.parent if scratch is None else Path(scratch).expanduser()
     request = Request(
         tuple(target.source for target in targets),
-        unchanged.before,
+        [],
         key_list(key),
         basis,
         params or HarmonyParams(),
         missing,
         memory,
-        folder,
+        targets[0].path.parent if scratch is None else Path(scratch).expanduser(),
         resume,
         progress=progress,
     )
+    take_back(request)
+    unchanged = Unchanged(sources)
+    request = replace(request, before=unchanged.before)
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as files:
         inputs = files.enter_context(open_inputs(sources))
-        pca = basis if preprocess else None
+        promised = _promised(adjusted_basis, basis if preprocess else None)
         for store in inputs.stores:
             _check_store(store, [*request.keys, *protected], basis, preprocess)
-            _check_clashes(store, _promised(adjusted_basis, pca), overwrite)
+            _check_clashes(store, promised, overwrite)
+        targets = [settled(*each, promised) for each in zip(targets, inputs.stores, strict=True)]
         confounding = _confounding(inputs, request.keys, protected)
         if preprocess:
             made, done = _preprocessed(inputs, request, layer, targets[0])
@@ -207,7 +216,7 @@ def integrate_files(
         files.close()
         unchanged.check()
         done = replace(done, summary=done.summary | confounding)
-        _write(targets, inputs, done, made, adjusted_basis=adjusted_basis, basis=basis)
+        write_results(targets, inputs, done, made, adjusted_basis=adjusted_basis, basis=basis)
     return [FileResult(Path(t.shown), done.summary, done.choice, done.resumed) for t in targets]
 
 
@@ -268,30 +277,6 @@ def _with_space(inputs: Inputs, request: Request, targets: Sequence[output.Targe
         if folder.is_dir() and folder.stat().st_dev == target.path.parent.stat().st_dev:
             space += needed
     return replace(request, space=space)
-
-
-def _write(
-    targets: Sequence[output.Target],
-    inputs: Inputs,
-    done: Done,
-    made: NewParts,
-    *,
-    adjusted_basis: str,
-    basis: str,
-) -> None:
-    record = uns_record(done.summary, basis=basis, adjusted_basis=adjusted_basis)
-    d = int(done.summary["n_dims"])
-    sizes = [store.n_cells for store in inputs.stores]
-    stretches = segments(done.batches, sizes)
-    # all outputs are complete before the first takes its place
-    with contextlib.ExitStack() as stack:
-        for target, store, rows in zip(targets, inputs.stores, stretches, strict=True):
-            result = Rows((store.n_cells, d), np.dtype(np.float32), rows)
-            obsm = {**made.obsm, adjusted_basis: result}
-            parts = NewParts(obsm, made.varm, {**made.uns, "harmony": record})
-            store.write(stack.enter_context(output.replacing(target)), parts)
-    for target in targets:
-        log.info("wrote %s", target.path)
 
 
 def _preprocessed(

@@ -35,12 +35,15 @@ class Target:
         The path as the user gave it, for messages.
     mode
         Permission bits of the result; None leaves them to the umask.
+    appends
+        Whether new parts are added to the source itself, which is not copied.
     """
 
     source: Path
     path: Path
     shown: str
     mode: int | None
+    appends: bool = False
 
 
 def default_output(source: Path) -> Path:
@@ -137,7 +140,7 @@ def check_space(target: Target, extra: int) -> int:
     (btrfs, XFS), the copy takes no space.
     """
     needed = extra + _SPARE
-    if not _shares_blocks(target):
+    if not target.appends and not _shares_blocks(target):
         needed += target.source.stat().st_size
     free = shutil.disk_usage(target.path.parent).free
     if free < needed:

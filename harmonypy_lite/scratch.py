@@ -63,7 +63,7 @@ def scratch_folder(
             f"The scratch folder {parent} does not exist or cannot be written to: make it, or "
             "name another one with --scratch DIR."
         )
-    path = parent / f".harmonypy-lite-{_digest(identity)}"
+    path = folder_of(parent, identity)
     path.mkdir(mode=0o700, exist_ok=True)
     with _only_run(path):
         left = _left_by(path)
@@ -82,6 +82,11 @@ def scratch_folder(
             yield Scratch(path, resume and left is not None)
         finally:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def folder_of(parent: Path, identity: Mapping[str, Any]) -> Path:
+    """Return the folder that a run has in `parent`."""
+    return parent / f".harmonypy-lite-{_digest(identity)}"
 
 
 def note_read(folder: Path, note: Mapping[str, Any]) -> None:

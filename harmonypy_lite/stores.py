@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from harmonypy_lite import elements
+from harmonypy_lite import appending, elements
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.lookup import check_basis, check_columns
 
@@ -93,6 +93,14 @@ class CellStore(Protocol):
     @staticmethod
     def write(path: Path, parts: NewParts) -> None:
         """Add `parts` to the file at `path`, and leave all else in it as it is."""
+
+    @staticmethod
+    def append(path: Path, parts: NewParts, *, rehearse: bool = False) -> None:
+        """As `write`, so that a kill at any moment leaves the old file or the new one.
+
+        Raises `NotAppendable` where the layout does not allow it; that is found with `rehearse`,
+        which takes small parts of the same names and writes nothing.
+        """
 
 
 @contextlib.contextmanager
@@ -230,6 +238,13 @@ class H5adStore:
 
         with h5py.File(path, "r+") as file:
             add_parts(file, parts)
+
+    @staticmethod
+    def append(path: Path, parts: NewParts, *, rehearse: bool = False) -> None:  # noqa: D102
+        kinds = (("obsm", parts.obsm), ("varm", parts.varm), ("uns", parts.uns))
+        replaced = [f"{kind}/{name}" for kind, members in kinds for name in members]
+        work = appending.rehearse if rehearse else appending.append
+        work(path, lambda root: add_parts(root, parts), replaced)
 
     @contextlib.contextmanager
     def _reading(self, what: str) -> Iterator[None]:

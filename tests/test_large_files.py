@@ -280,3 +280,30 @@ def test_signals__remove_the_scratch_files(tmp_path: Path, number: int) -> None:
     process.communicate(timeout=60)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[signal.Signals(number)]
     assert entries(tmp_path) == ["a.h5ad"]
+
+
+def test_kill__of_an_addition_in_place_is_resumed_to_the_same_file(tmp_path: Path) -> None:
+    path, plain = large_file(tmp_path / "a.h5ad"), tmp_path / "plain.h5ad"
+    shutil.copyfile(path, plain)
+    process = started(plain, "-i")
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    before, size = sha256(path), path.stat().st_size
+    moments = ["answers", "adding", "answers", "adding", "adding"]
+    for moment in moments:
+        process = started(path, "-i", "--resume")
+        if moment == "answers":
+            wait_for(process, tmp_path, 200_000)
+        while moment == "adding" and path.stat().st_size == size and process.poll() is None:
+            pass
+        process.kill()
+        process.communicate()
+        with h5py.File(path) as file:
+            assert "X_pca_harmony" not in file["obsm"]
+        assert len(scratch_of(tmp_path)) == 1
+    process = started(path, "-i", "--resume")
+    said, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "a killed run was resumed" in said
+    assert sha256(path) == sha256(plain) != before
+    assert entries(tmp_path) == ["a.h5ad", "plain.h5ad"]
