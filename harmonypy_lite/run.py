@@ -236,7 +236,7 @@ def _hold(
         design.codes,
         blocks.block_of_cells(place, n_blocks, block_seed),
         n_blocks,
-        design.n_levels,
+        np.diff(design.offsets).tolist(),
         setting.sigma,
         directions=setting.rules.moving_centroids,
         steep=setting.steep,

@@ -190,7 +190,8 @@ def test_counted__says_what_the_arrangement_of_all_cells_says(layout: str) -> No
     _, frame = twin.simulated(2000, 5, layout)
     codes = design_from_columns(frame).codes
     block = blocks.block_of_cells(np.arange(2000), 6, 3)
-    whole = arrange(codes, block, 6)
+    counts = [np.unique(column).size for column in codes.T]
+    whole = arrange(codes, block, 6, counts)
     census = Census(codes, lambda place: block[place], 6, 333)
     counted = Counted(census.counts, census.combinations)
     for name in ("combinations", "chunk_start", "block_chunks", "tile_start", "chunk_tiles"):
@@ -222,7 +223,7 @@ def test_census__many_covariates_are_numbered_without_overflow() -> None:
     codes[25:] = codes[:25]
     census = Census(codes, lambda place: np.zeros(place.size, int), 1, 10)
     np.testing.assert_array_equal(census.counts, np.full((1, 25), 2))
-    whole = arrange(codes, np.zeros(50, int), 1)
+    whole = arrange(codes, np.zeros(50, int), 1, [25] * 4)
     np.testing.assert_array_equal(census.combinations, whole.combinations)
 
 

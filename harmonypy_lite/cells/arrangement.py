@@ -8,6 +8,7 @@ data alone: so no result depends on threads or on how much of the data is in mem
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,7 +81,9 @@ class Arrangement:
         return self.groups[chunk]
 
 
-def arrange(codes: np.ndarray, block: np.ndarray, n_blocks: int) -> Arrangement:
+def arrange(
+    codes: np.ndarray, block: np.ndarray, n_blocks: int, level_counts: Sequence[int]
+) -> Arrangement:
     """Sort cells by block, then by combination of levels, and cut them into chunks and tiles.
 
     Parameters
@@ -91,9 +94,11 @@ def arrange(codes: np.ndarray, block: np.ndarray, n_blocks: int) -> Arrangement:
         (N,) block of each cell.
     n_blocks
         Number of blocks; some may be empty.
+    level_counts
+        (C,) levels of each covariate, whether all of them have cells here or not: some of the cells
+        must be worked on in the order of covariates that all of them have.
     """
-    n_levels_of = [len(np.unique(column)) for column in codes.T]
-    codes = codes[:, by_size(n_levels_of)]
+    codes = codes[:, by_size(level_counts)]
     combination, combinations = _combine(codes)
     order = sorted_order(block.astype(np.int64) * len(combinations) + combination)
     codes, combination = codes[order], combination[order]
@@ -119,9 +124,9 @@ def arrange(codes: np.ndarray, block: np.ndarray, n_blocks: int) -> Arrangement:
     )
 
 
-def by_size(n_levels_of: list[int]) -> np.ndarray:
+def by_size(level_counts: Sequence[int]) -> np.ndarray:
     """Return the order of the covariates, the one with most levels first."""
-    return np.argsort(n_levels_of, kind="stable")[::-1]
+    return np.argsort(level_counts, kind="stable")[::-1]
 
 
 def runs(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

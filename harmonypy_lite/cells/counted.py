@@ -101,8 +101,7 @@ class Census:
         self._codes, self._block_of = codes, block_of
         self.n_blocks, self._n_rows = n_blocks, n_rows
         found = _distinct(codes[a:b] for a, b in self.batches())
-        n_levels_of = [np.unique(column).size for column in found.T]
-        self._columns = by_size(n_levels_of)
+        self._columns = by_size([np.unique(column).size for column in found.T])
         found = found[:, self._columns]
         self.combinations = np.ascontiguousarray(found[np.lexsort(found.T[::-1])])
         self._table = _Numbers(self.combinations)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import singledispatchmethod
 from typing import NamedTuple
 
@@ -63,8 +63,10 @@ class InMemoryCells:
         (N, C) levels, numbered through all covariates; B levels in all.
     block
         (N,) block of each cell.
-    n_blocks, n_levels
-        Number of blocks and B.
+    n_blocks
+        Number of blocks.
+    level_counts
+        (C,) levels of each covariate, whether all of them have cells here or not.
     sigma
         (K,) widths of the clusters.
     directions
@@ -83,7 +85,7 @@ class InMemoryCells:
         codes: np.ndarray,
         block: np.ndarray,
         n_blocks: int,
-        n_levels: int,
+        level_counts: Sequence[int],
         sigma: np.ndarray,
         *,
         directions: bool,
@@ -93,8 +95,8 @@ class InMemoryCells:
     ) -> None:
         n, d = Z.shape
         self._keep = keep and not directions and not steep
-        arrangement = arrange(codes, block, n_blocks)
-        self._set_up(arrangement, (n, d), n_levels, sigma, directions, steep, workers)
+        arrangement = arrange(codes, block, n_blocks, level_counts)
+        self._set_up(arrangement, (n, d), sum(level_counts), sigma, directions, steep, workers)
         self._Z, self._order_in = Z, arrangement.order
         largest = max(float(Z.max(initial=0.0)), -float(Z.min(initial=0.0)))
         self._unit = unit_above(largest)
@@ -191,7 +193,7 @@ class InMemoryCells:
             return direction[0].T
 
         sums = self._workers.map(correct, self._all_spans())
-        return self._work.fixed.to_float(np.sum(sums, axis=0)) if self._directions else None
+        return self._direction(np.sum(sums, axis=0)) if self._directions else None
 
     @run.register
     def _(self, task: CorrectAndAssign) -> list[Assigned]:
@@ -382,6 +384,22 @@ class InMemoryCells:
 
     def _excluded(self, sums: np.ndarray) -> np.ndarray:
         return self._work.fixed.to_float(sums).T * self._unit
+
+    def _direction(self, sums: np.ndarray) -> np.ndarray:
+        return self._work.fixed.to_float(sums)
+
+    def _take_steps(self, steps: Sequence[tuple[list[InForce], np.ndarray]]) -> None:
+        """Correct the cells step after step; of each, what R was made from, and W for kernels."""
+
+        def correct(span: Span) -> None:
+            for chunk in self._chunks(span):
+                codes, z_hat = self._codes(chunk), self._z(chunk)
+                for in_force, W in steps:
+                    affinities = self._work.affinities(z_hat, codes, in_force[span.block])
+                    z_hat = self._corrected(chunk, affinities, W)
+                self._store(chunk, z_hat)
+
+        self._workers.map(correct, self._all_spans())
 
     def _put_in_force(self, Y: np.ndarray) -> InForce:
         """Make all blocks be assigned without penalty."""

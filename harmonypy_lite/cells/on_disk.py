@@ -81,8 +81,7 @@ class OnDiskCells(InMemoryCells):
 
     def run(self, task: object, block: int | None = None) -> Any:
         """Carry out a pass over all cells, or over one block."""
-        if self._to_take:
-            self._take_steps()
+        self._catch_up()
         return super().run(task) if block is None else super().run(task, block)
 
     def skip(self, task: object, block: int | None = None) -> None:
@@ -97,8 +96,7 @@ class OnDiskCells(InMemoryCells):
 
     def batches(self) -> Iterator[np.ndarray]:
         """Yield the (n, d) float32 corrected cells in the order of the input, batch by batch."""
-        if self._to_take:
-            self._take_steps()
+        self._catch_up()
         walk = Walk(self._census, self._counted)
         for a, b in self._census.batches():
             order, cuts, held = walk.next(a, b)
@@ -141,19 +139,10 @@ class OnDiskCells(InMemoryCells):
         out *= np.float32(1.0 / self._unit)  # a power of two: nothing is rounded
         return out
 
-    def _take_steps(self) -> None:
-        """Correct the cells step after step, as in the run that noted the steps."""
-
-        def correct(span: Span) -> None:
-            for chunk in self._chunks(span):
-                codes, z_hat = self._codes(chunk), self._z(chunk)
-                for in_force, W in steps:
-                    affinities = self._work.affinities(z_hat, codes, in_force[span.block])
-                    z_hat = self._corrected(chunk, affinities, W)
-                self._store(chunk, z_hat)
-
-        steps, self._to_take = self._to_take, []
-        self._workers.map(correct, self._all_spans())
+    def _catch_up(self) -> None:
+        if self._to_take:
+            steps, self._to_take = self._to_take, []
+            self._take_steps(steps)
 
     # Runs: stretches of held cells of one block and combination.
 
