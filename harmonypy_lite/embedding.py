@@ -59,7 +59,7 @@ class Inspection:
 
     def see(self, batch: np.ndarray) -> np.ndarray:
         """Look at the next rows (n, d); return them as float32 or float64."""
-        Z = _as_floats(batch)
+        Z = as_floats(batch)
         most, least = float(Z.max()), float(Z.min())
         if math.isfinite(most) and math.isfinite(least):
             self.largest = max(self.largest, most, -least)
@@ -67,6 +67,12 @@ class Inspection:
             self._bad.add(~np.isfinite(Z).all(axis=1), self._n_rows)
         self._n_rows += len(Z)
         return Z
+
+    def join(self, other: Inspection) -> None:
+        """Take what another saw in the rows after those seen here."""
+        self._bad.join(other._bad, self._n_rows)
+        self.largest = max(self.largest, other.largest)
+        self._n_rows += other._n_rows
 
     def check(self) -> None:
         """Refuse what was seen if it cannot be used."""
@@ -102,6 +108,11 @@ class ZeroRows:
         self._zero.add(np.logical_not(Z.any(axis=1)), self._n_rows)
         self._n_rows += len(Z)
 
+    def join(self, other: ZeroRows) -> None:
+        """Take what another saw in the rows after those seen here."""
+        self._zero.join(other._zero, self._n_rows)
+        self._n_rows += other._n_rows
+
     @property
     def seen(self) -> dict[str, Any]:
         """What was seen, in plain numbers."""
@@ -129,12 +140,17 @@ class _Rows:
         self.n += found.size
         self.first += [start + int(i) for i in found[: 5 - len(self.first)]]
 
+    def join(self, other: _Rows, start: int) -> None:
+        self.n += other.n
+        self.first += [start + i for i in other.first[: 5 - len(self.first)]]
+
     @property
     def shown(self) -> str:
         return ", ".join(map(str, self.first))
 
 
-def _as_floats(Z: np.ndarray) -> np.ndarray:
+def as_floats(Z: np.ndarray) -> np.ndarray:
+    """Return numbers of any kind as float32 or float64; copies only to cast."""
     if Z.dtype in (np.float32, np.float64):
         return Z
     if Z.dtype.kind not in "fiubO":

@@ -157,6 +157,10 @@ class Replay:
     steps: list[tuple[list[InForce], np.ndarray]]  # what R was made from, and W
     block_seed: int
 
+    def listen(self, cells: InMemoryCells) -> Callable[[np.ndarray, Effects], None]:
+        """Return what notes the tables of each correction of `cells`."""
+        return lambda _, effects: self.steps.append((cells.in_force, effects.W))
+
     def assignments(self, Z: np.ndarray, design: Design) -> np.ndarray:
         """Return R (N, K) of the last clustering, for the cells that the run saw."""
         with Workers(self.setting.params.n_jobs) as workers:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,11 +28,13 @@ from harmonypy_lite.errors import HarmonyWarning, InvalidInput
 from harmonypy_lite.method import blocks, loop, start
 from harmonypy_lite.method.history import History
 from harmonypy_lite.method.loop import Outcome
+from harmonypy_lite.method.ridge import Effects
 from harmonypy_lite.method.rules import Setting, setting_for
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import (
     NOTHING_TO_CORRECT,
     Progress,
+    Replay,
     summarise,
     warn,
     warn_if_unsettled,
@@ -56,13 +58,14 @@ class Streamed:
     ----------
     batches
         Iterates over the (n, d) float32 corrected cells, in the order of the input.
-    summary, outcome
+    summary, outcome, replay
         As in `Integration`.
     """
 
     batches: Iterator[np.ndarray]
     summary: dict[str, Any]
     outcome: Outcome | None
+    replay: Replay | None = None
 
 
 @contextmanager
@@ -74,6 +77,7 @@ def integrate_stream(
     *,
     n_rows: int | None = None,
     journal: bool = False,
+    record: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[Streamed]:
     """Correct an embedding that is never in memory as a whole.
@@ -94,6 +98,8 @@ def integrate_stream(
     journal
         Keep in `folder` what a run needs to go on where one with the same arguments was killed,
         and go on if there is something.
+    record
+        Keep the tables of every iteration, as in `integrate_embedding`.
     progress
         Called after each round.
 
@@ -136,12 +142,16 @@ def integrate_stream(
             ZeroRows(**read["zero_rows"]).warn()
             cells_on_disk.scale(unit_above(read["largest"]))
             Y = start.start_centroids(np.load(folder / _SAMPLE), setting.n_clusters, rng)
-            watch = watch_rounds(setting, progress)
-            outcome = _run(cells_on_disk, folder if journal else None, setting, Y, watch)
+            replay = Replay(setting, [], block_seed)
+            listeners = Listeners(
+                watch_rounds(setting, progress),
+                replay.listen(cells_on_disk) if record else lambda Y, effects: None,
+            )
+            outcome = _run(cells_on_disk, folder if journal else None, setting, Y, listeners)
             seconds = time.perf_counter() - began
             summary = summarise((n, d), design, setting.params, outcome, seconds)
             warn_if_unsettled(outcome, params)
-            yield Streamed(cells_on_disk.batches(), summary, outcome)
+            yield Streamed(cells_on_disk.batches(), summary, outcome, replay if record else None)
         finally:
             cells_on_disk.close()
 
@@ -197,18 +207,25 @@ class Sample:
         return np.concatenate(self._parts)
 
 
+class Listeners(NamedTuple):
+    """Who hears of the run, as the arguments of `loop.integrate` are called."""
+
+    on_round: Callable[[History], None]
+    on_correction: Callable[[np.ndarray, Effects], None] = lambda Y, effects: None
+
+
 def _run(
     cells: OnDiskCells,
     folder: Path | None,
     setting: Setting,
     Y: np.ndarray,
-    watch: Callable[[History], None],
+    listeners: Listeners,
 ) -> Outcome:
     if folder is None:
-        return loop.integrate(cells, setting, Y, on_round=watch)
+        return loop.integrate(cells, setting, Y, **listeners._asdict())
     journal = JournaledCells(cells, folder / "answers")
     try:
-        return loop.integrate(journal, setting, Y, on_round=watch)
+        return loop.integrate(journal, setting, Y, **listeners._asdict())
     finally:
         journal.close()
         log.info("%d answers were known from the run that is resumed", journal.n_known)
@@ -238,6 +255,13 @@ def _batches(embedding: Any, n_rows: int, inspection: Inspection) -> Iterator[np
     inspection.check()
 
 
+def census_of(design: Design, setting: Setting, block_seed: int, n_rows: int) -> Census:
+    """Return the blocks and combinations of levels of the cells."""
+    n_blocks = blocks.number_of_blocks(setting.params.block_proportion, setting.n_cells)
+    block_of = partial(blocks.block_of_cells, n_blocks=n_blocks, seed=block_seed)
+    return Census(design.codes, block_of, n_blocks, n_rows)
+
+
 def _hold(
     design: Design,
     setting: Setting,
@@ -246,10 +270,8 @@ def _hold(
     workers: Workers,
     folder: Path,
 ) -> OnDiskCells:
-    n_blocks = blocks.number_of_blocks(setting.params.block_proportion, setting.n_cells)
-    block_of = partial(blocks.block_of_cells, n_blocks=n_blocks, seed=block_seed)
     return OnDiskCells(
-        Census(design.codes, block_of, n_blocks, batch[0]),
+        census_of(design, setting, block_seed, batch[0]),
         batch[1],
         design.n_levels,
         setting.sigma,

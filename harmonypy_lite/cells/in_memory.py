@@ -388,19 +388,6 @@ class InMemoryCells:
     def _direction(self, sums: np.ndarray) -> np.ndarray:
         return self._work.fixed.to_float(sums)
 
-    def _take_steps(self, steps: Sequence[tuple[list[InForce], np.ndarray]]) -> None:
-        """Correct the cells step after step; of each, what R was made from, and W for kernels."""
-
-        def correct(span: Span) -> None:
-            for chunk in self._chunks(span):
-                codes, z_hat = self._codes(chunk), self._z(chunk)
-                for in_force, W in steps:
-                    affinities = self._work.affinities(z_hat, codes, in_force[span.block])
-                    z_hat = self._corrected(chunk, affinities, W)
-                self._store(chunk, z_hat)
-
-        self._workers.map(correct, self._all_spans())
-
     def _put_in_force(self, Y: np.ndarray) -> InForce:
         """Make all blocks be assigned without penalty."""
         neutral = self._work.in_force(Y)

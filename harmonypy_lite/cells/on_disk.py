@@ -16,16 +16,17 @@ from typing import Any
 
 import numpy as np
 
+from harmonypy_lite.cells.by_chunk import ChunkwiseCells
 from harmonypy_lite.cells.chunk import InForce
 from harmonypy_lite.cells.counted import Census, Counted, Walk
-from harmonypy_lite.cells.in_memory import InMemoryCells, Span
+from harmonypy_lite.cells.in_memory import Span
 from harmonypy_lite.cells.row_file import RowFile
 from harmonypy_lite.kernels import rows as row_kernels
 from harmonypy_lite.method.passes import Assign, Correct, CorrectAndAssign, Reassign
 from harmonypy_lite.threads import Workers
 
 
-class OnDiskCells(InMemoryCells):
+class OnDiskCells(ChunkwiseCells):
     """Holds the cells in two files; see the module's text.
 
     Parameters
@@ -54,12 +55,19 @@ class OnDiskCells(InMemoryCells):
         workers: Workers,
         folder: Path,
     ) -> None:
-        self._keep, self._A, self._shift = False, None, None
         self._census = census
         self._counted = Counted(census.counts, census.combinations)
-        shape = (self._counted.n_cells, n_dims)
-        self._set_up(self._counted, shape, n_levels, sigma, directions, steep, workers)
+        super().__init__(
+            self._counted,
+            n_dims,
+            n_levels,
+            sigma,
+            directions=directions,
+            steep=steep,
+            workers=workers,
+        )
         self._unit = 1.0
+        shape = (self._counted.n_cells, n_dims)
         self._as_read = RowFile(folder / "cells.f32", *shape)
         self._moved = RowFile(folder / "corrected.f32", *shape)
         self._is_moved = np.zeros(len(self._counted.chunk_start) - 1, bool)
