@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         NumericalError,
     )
     from harmonypy_lite.estimator import Harmony
+    from harmonypy_lite.io import integrate_file, integrate_files
     from harmonypy_lite.params import HarmonyParams
 
 __all__ = [
@@ -52,6 +53,8 @@ __all__ = [
     "NumericalError",
     "__version__",
     "datasets",
+    "integrate_file",
+    "integrate_files",
     "metrics",
     "pl",
     "pp",
@@ -67,6 +70,8 @@ _HOME = {
     "NotApplicable": "errors",
     "NotConvergedWarning": "errors",
     "NumericalError": "errors",
+    "integrate_file": "io",
+    "integrate_files": "io",
     "run_harmony": "compat",
 }
 _MODULES = ("datasets", "metrics", "pl", "pp")

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,7 @@ from harmonypy_lite.options import (
     LIMITS,
     MESSAGES,
     OUTPUT,
+    SIZE,
     SectionedCommand,
     in_options,
     option,
@@ -27,6 +28,10 @@ from harmonypy_lite.options import (
     params_from,
 )
 from harmonypy_lite.program import Program, plain_warnings, unwinding_signals, verbosity
+
+if TYPE_CHECKING:
+    from harmonypy_lite.io import FileResult
+    from harmonypy_lite.params import HarmonyParams
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -62,11 +67,14 @@ def _overwrite_option(text: str) -> Callable[[Any], Any]:
     return option("--overwrite", section=OUTPUT, is_flag=True, help=text)
 
 
-_FILE_OPTIONS = ("in_place", "overwrite", "missing", "preprocess", "layer", "protect")
+_FILE_OPTIONS = ("in_place", "overwrite", "missing", "preprocess", "layer", "protect", "memory")
+_SCRATCH_OPTIONS = ("scratch", "resume")
 
 
 @program.command(cls=SectionedCommand)
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument(
+    "files", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="FILE..."
+)
 @option(
     "-k",
     "--key",
@@ -114,7 +122,9 @@ _FILE_OPTIONS = ("in_place", "overwrite", "missing", "preprocess", "layer", "pro
     metavar="NAME",
     help="Layer with the counts for --preprocess; by default X.",
 )
-@_output_option("The new file; by default NAME_harmony.h5ad beside the input.")
+@_output_option(
+    "The new file, for several inputs a folder; by default NAME_harmony.h5ad beside the input."
+)
 @option(
     "-i",
     "--in-place",
@@ -131,15 +141,51 @@ _FILE_OPTIONS = ("in_place", "overwrite", "missing", "preprocess", "layer", "pro
     metavar="NAME",
     help="Key of obsm for the result.",
 )
+@option(
+    "--memory",
+    section=SIZE,
+    metavar="SIZE",
+    help="Memory that the program may take, such as 2G; by default half of what is available. "
+    "Decides whether the cells are held in memory (fast, lean) or on disk (scratch); these words "
+    "ask for one. The result is the same to the byte.",
+)
+@option(
+    "--scratch",
+    section=SIZE,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder for scratch files, on a disk rather than in memory; by default the output's.",
+)
+@option(
+    "--resume",
+    section=SIZE,
+    is_flag=True,
+    help="Go on where a run with scratch files was killed, if there was one.",
+)
+@option(
+    "--plan",
+    section=SIZE,
+    is_flag=True,
+    help="Say what memory, disk and time the run needs, and do nothing.",
+)
 @parameter_options
 @_json_option("Print the summary as JSON.")
 @_quiet_option
 @verbosity
-def integrate(file: Path, keys: tuple[str, ...], as_json: bool, quiet: bool, **given: Any) -> None:
-    """Integrate the embedding of an .h5ad file.
+def integrate(
+    files: tuple[Path, ...],
+    keys: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    plan: bool,
+    **given: Any,
+) -> None:
+    """Integrate the embedding of an .h5ad file, or of several together.
 
     Only the batch columns and the embedding are read. The output is a copy of the file with
     obsm['X_pca_harmony'] and the record uns['harmony'] added; it is complete or absent.
+
+    Files may be larger than memory: the cells are then held in scratch files.
 
     --theta, --sigma and --ridge-lambda take one number (2), one per key (4,2), or numbers by name
     (donor=4,chemistry=2).
@@ -149,37 +195,68 @@ def integrate(file: Path, keys: tuple[str, ...], as_json: bool, quiet: bool, **g
       harmonypy-lite integrate pbmc.h5ad --key donor
       harmonypy-lite integrate pbmc.h5ad --key donor --key chemistry --theta donor=2,chemistry=1
       harmonypy-lite integrate raw.h5ad --key sample --preprocess -o integrated.h5ad
+      harmonypy-lite integrate big.h5ad --key sample --memory 2G --scratch /disk --in-place
     """  # noqa: D301
     started = time.perf_counter()
-    program.writes = True
-    files = {n: given.pop(n) for n in _FILE_OPTIONS}
+    how = {n: given.pop(n) for n in (*_FILE_OPTIONS, *_SCRATCH_OPTIONS)}
     names = {n: given.pop(n) for n in ("basis", "adjusted_basis")}
     out = given.pop("output")
     params = params_from(given)
+    if plan:
+        _print_plan(files, keys, params, as_json, names["basis"], how)
+        return
+    program.writes = True
 
-    from harmonypy_lite.io import integrate_file
+    from harmonypy_lite.io import integrate_files
     from harmonypy_lite.progress import progress_bar
 
     show = sys.stderr.isatty() and not quiet
     with unwinding_signals(), progress_bar(show) as progress, plain_warnings(progress) as said:
-        done = integrate_file(
-            file, keys, out=out, params=params, progress=progress, **files, **names
+        done = integrate_files(
+            files, keys, out=out, params=params, progress=progress, **how, **names
         )
-    program.written = done.path
+    program.written = done[-1].path
     seconds = time.perf_counter() - started
     if as_json:
-        where = {"input": str(file), "output": str(done.path)}
-        times = {"seconds_compiling": done.seconds_compiling, "seconds_with_files": seconds}
-        _print_json(where | names | done.summary | times | {"warnings": said})
+        times = {"seconds_compiling": done[0].seconds_compiling, "seconds_with_files": seconds}
+        _print_json(_as_json(files, done) | names | times | {"warnings": said})
     elif not quiet:
         from harmonypy_lite.report import summary_text
 
-        compiling = done.seconds_compiling
-        click.echo(
-            summary_text(
-                done.summary, output=done.path, seconds=seconds, compiling=compiling, **names
-            )
-        )
+        click.echo(summary_text(done, seconds=seconds, **names))
+
+
+def _as_json(files: Sequence[Path], done: Sequence[FileResult]) -> dict[str, Any]:
+    paths = [str(path) for path in files], [str(each.path) for each in done]
+    one = len(files) == 1
+    choice = done[0].choice
+    return {
+        "input": paths[0][0] if one else paths[0],
+        "output": paths[1][0] if one else paths[1],
+        "memory": {"mode": choice.mode, "needed": choice.needed, "allowed": choice.allowed},
+        "resumed": done[0].resumed,
+    } | done[0].summary
+
+
+def _print_plan(
+    files: Sequence[Path],
+    keys: Sequence[str],
+    params: HarmonyParams,
+    as_json: bool,
+    basis: str,
+    how: dict[str, Any],
+) -> None:
+    from harmonypy_lite.io import plan_files
+    from harmonypy_lite.report import plan_dict, plan_text
+
+    memory, missing = how["memory"], how["missing"]
+    load, choice = plan_files(
+        files, keys, basis=basis, params=params, missing=missing, memory=memory
+    )
+    if as_json:
+        _print_json(plan_dict(load, choice))
+    else:
+        click.echo(plan_text(load, choice))
 
 
 @program.command(cls=SectionedCommand)

@@ -245,7 +245,7 @@ def _columns(meta_data: Any, vars_use: Any) -> pd.DataFrame:
 
 
 def _cells_by_dims(data_mat: Any, n_cells: int) -> np.ndarray:
-    from harmonypy_lite.run import as_embedding
+    from harmonypy_lite.embedding import as_embedding
 
     Z = as_embedding(data_mat)
     if len(Z) == n_cells:

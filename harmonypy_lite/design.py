@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harmonypy_lite.errors import InvalidInput, warn
+from harmonypy_lite.levels import ColumnLevels, StoredCodes, StoredColumn
 from harmonypy_lite.params import PerLevel
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Name of the level that missing values form when the user asks for it.
-MISSING_LEVEL = "(missing)"
 #: A column with more levels than this share of the cells is taken for cell names.
 _BARCODE_SHARE = 0.5
 #: Levels with fewer cells than this are reported: their effect can hardly be estimated.
 _SMALL_LEVEL = 5
+#: Cells that are looked at together.
+_BATCH = 2**20
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Design:
     ----------
     codes
         (N, C) int32. Levels of all covariates are numbered through: covariate c has the codes
-        ``offsets[c]`` to ``offsets[c + 1] - 1``.
+        ``offsets[c]`` to ``offsets[c + 1] - 1``. An array, or something whose slices are arrays.
     offsets
         (C + 1,) first code of each covariate; the last entry is B.
     level_size
@@ -48,7 +49,7 @@ class Design:
         Names of all covariates, also of those left out, in the order in which they were given.
     """
 
-    codes: np.ndarray
+    codes: Any
     offsets: np.ndarray
     level_size: np.ndarray
     covariates: tuple[str, ...]
@@ -161,30 +162,89 @@ def design_from_columns(frame: pd.DataFrame, *, missing: str = "refuse") -> Desi
     >>> design.n_levels, design.level_size.tolist()
     (2, [10, 15])
     """
+    _check_frame(frame.columns, missing)
+    found = {str(name): _factorize(str(name), frame[name], missing) for name in frame.columns}
+    kept, left_out = _chosen(found, len(frame))
+    return _finished(_assemble(len(frame), kept), left_out, list(found))
+
+
+def design_from_parts(
+    parts: Iterable[pd.DataFrame], names: Sequence[str], codes: Any, *, missing: str = "refuse"
+) -> Design:
+    """Turn columns that are read part by part into a :class:`Design`, the same as from the whole.
+
+    Parameters
+    ----------
+    parts
+        (n, C) columns of the next n cells each, in one order; N cells in all.
+    names
+        The C columns.
+    codes
+        (N, C) int32 store that slices of rows can be written to and read from; codes are kept
+        there, and the design's own codes are read from it when they are asked for.
+    missing
+        As in :func:`design_from_columns`, with its errors and warnings.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> parts = [pd.DataFrame({"donor": [each] * 10}) for each in ("b", "a")]
+    >>> design = design_from_parts(parts, ["donor"], np.empty((20, 1), np.int32))
+    >>> design.levels, design.codes[8:12].ravel().tolist()
+    ((('a', 'b'),), [1, 1, 0, 0])
+    """
+    _check_frame(names, missing)
+    columns = [ColumnLevels(name, missing) for name in names]
+    n_cells, at = int(codes.shape[0]), 0
+    for part in parts:
+        own = [levels.see(part[levels.name]) for levels in columns]
+        codes[at : at + len(part)] = np.column_stack(own)
+        at += len(part)
+        for levels in columns:
+            _refuse_cell_names(levels.name, levels.seen, n_cells)  # before they fill memory
+    found = {}
+    for c, levels in enumerate(columns):
+        renumbered, level_names = levels.finish()
+        found[levels.name] = (StoredColumn(codes, c, renumbered), level_names)
+    kept, left_out = _chosen(found, n_cells)
+    return _finished(_assemble(n_cells, kept), left_out, list(found))
+
+
+def _check_frame(names: Iterable[Any], missing: str) -> None:
+    given = [str(name) for name in names]
     if missing not in ("refuse", "level"):
         raise InvalidInput(f"missing={missing!r}: choose 'refuse' or 'level'.")
-    if frame.shape[1] == 0:
+    if not given:
         raise InvalidInput("No batch column was given: name at least one.")
-    if len(set(map(str, frame.columns))) < frame.shape[1]:
-        raise InvalidInput(f"A batch column is named twice: {list(frame.columns)}.")
-    kept: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {}
-    dropped: dict[str, str] = {}
-    dropped_levels: dict[str, tuple[str, ...]] = {}
-    for name in frame.columns:
-        codes, levels = _factorize(str(name), frame[name], missing)
-        _refuse_too_many_levels(frame[name], levels)
+    if len(set(given)) < len(given):
+        raise InvalidInput(f"A batch column is named twice: {given}.")
+
+
+def _chosen(
+    found: Mapping[str, tuple[Any, tuple[str, ...]]], n_cells: int
+) -> tuple[dict[str, tuple[Any, tuple[str, ...]]], dict[str, tuple[str, tuple[str, ...]]]]:
+    """Return the covariates in use, and those left out with the reason and their levels."""
+    kept: dict[str, tuple[Any, tuple[str, ...]]] = {}
+    left_out: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for name, (codes, levels) in found.items():
+        _refuse_cell_names(name, levels, n_cells)
         reason = _reason_to_drop(codes, levels, kept)
         if reason:
-            dropped[str(name)] = reason
-            dropped_levels[str(name)] = levels
+            left_out[name] = (reason, levels)
             warn(f"Covariate {name!r} is left out: {reason}.")
         else:
-            kept[str(name)] = (codes, levels)
+            kept[name] = (codes, levels)
+    return kept, left_out
+
+
+def _finished(
+    design: Design, left_out: dict[str, tuple[str, tuple[str, ...]]], given: list[str]
+) -> Design:
     design = replace(
-        _assemble(len(frame), kept),
-        dropped=dropped,
-        dropped_levels=dropped_levels,
-        given=tuple(map(str, frame.columns)),
+        design,
+        dropped={name: reason for name, (reason, _) in left_out.items()},
+        dropped_levels={name: levels for name, (_, levels) in left_out.items()},
+        given=tuple(given),
     )
     _warn_of_small_levels(design)
     return design
@@ -246,75 +306,73 @@ def _shown(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _assemble(n_cells: int, kept: dict[str, tuple[np.ndarray, tuple[str, ...]]]) -> Design:
+def _assemble(n_cells: int, kept: dict[str, tuple[Any, tuple[str, ...]]]) -> Design:
     offsets = np.cumsum([0, *(len(levels) for _, levels in kept.values())]).astype(np.int64)
-    codes = np.empty((n_cells, len(kept)), np.int32)
-    for c, (own, _) in enumerate(kept.values()):
-        codes[:, c] = own + offsets[c]
-    level_size = np.bincount(codes.ravel(), minlength=int(offsets[-1]))
+    columns = [own for own, _ in kept.values()]
+    codes: Any
+    if columns and isinstance(columns[0], StoredColumn):
+        codes = StoredCodes(columns, offsets[:-1])
+    else:
+        codes = np.empty((n_cells, len(kept)), np.int32)
+        for c, own in enumerate(columns):
+            codes[:, c] = own + offsets[c]
+    level_size = np.zeros(int(offsets[-1]), np.int64)
+    for a in range(0, n_cells, _BATCH):
+        level_size += np.bincount(codes[a : a + _BATCH].ravel(), minlength=level_size.size)
     levels = tuple(names for _, names in kept.values())
     assert all(len(set(names)) == len(names) for names in levels)
     return Design(codes, offsets, level_size, tuple(kept), levels, {})
 
 
 def _factorize(name: str, column: pd.Series, missing: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    import pandas as pd
-
-    n_missing = int(column.isna().sum())
-    if n_missing and missing == "refuse":
-        raise InvalidInput(
-            f"Column {name!r} has missing values in {n_missing} of {len(column)} cells: fill them "
-            "in, remove those cells, or pass missing='level' to make them a level of their own."
-        )
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        raw, categories = column.cat.codes.to_numpy(), column.cat.categories
-    else:
-        # Sorting values of mixed types fails; their text sorts.
-        mixed = column.dtype == object
-        values = column.astype(str).where(column.notna()) if mixed else column
-        raw, categories = pd.factorize(values, sort=True)
-    code_of: dict[str, int] = {}  # values that are equal as text are one level
-    renumbered = np.empty(len(categories) + 1, np.int32)  # the last entry serves code -1
-    for used in np.flatnonzero(np.bincount(raw[raw >= 0], minlength=len(categories))):
-        renumbered[used] = code_of.setdefault(str(categories[used]), len(code_of))
-    if missing == "level" and MISSING_LEVEL in code_of:
-        raise InvalidInput(
-            f"Column {name!r} has a level that is called {MISSING_LEVEL!r}, as cells without a "
-            "value are with missing='level': rename it, or make these cells missing."
-        )
-    renumbered[-1] = len(code_of)
-    return renumbered[raw], (*code_of, *([MISSING_LEVEL] if n_missing else []))
+    levels = ColumnLevels(name, missing)
+    codes = levels.see(column)
+    renumbered, names = levels.finish()
+    return renumbered[codes], names
 
 
-def _refuse_too_many_levels(column: pd.Series, levels: tuple[str, ...]) -> None:
-    if len(levels) <= max(2, _BARCODE_SHARE * len(column)) or len(column) <= 10:
+def _refuse_cell_names(name: str, levels: Sequence[str], n_cells: int) -> None:
+    if len(levels) <= max(2, _BARCODE_SHARE * n_cells) or n_cells <= 10:
         return
-    values = getattr(column.dtype, "categories", column)  # of a categorical column
-    if values.dtype.kind in "iuf":
+    what, remedy = "cell names", ""
+    if all(map(_is_number, levels)) and not all(level.isdigit() for level in levels):
         what = "numbers, such as a measurement"
         remedy = ", or make ranges of the numbers (pandas.cut)"
-    else:
-        what, remedy = "cell names", ""
     raise InvalidInput(
-        f"Column {column.name!r} has {len(levels)} levels in {len(column)} cells (first: "
+        f"Column {name!r} has {len(levels)} levels in {n_cells} cells (first: "
         f"{', '.join(levels[:3])}): these look like {what}. Name the column that holds the batch, "
         f"such as the donor, sample or plate{remedy}."
     )
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _reason_to_drop(
-    codes: np.ndarray,
-    levels: tuple[str, ...],
-    kept: dict[str, tuple[np.ndarray, tuple[str, ...]]],
+    codes: Any, levels: tuple[str, ...], kept: dict[str, tuple[Any, tuple[str, ...]]]
 ) -> str | None:
     if len(levels) <= 1:
         return f"it has only one level ({', '.join(levels) or 'no cells'})"
     for other, (other_codes, other_levels) in kept.items():
-        if len(other_levels) == len(levels):
-            pairs = np.unique(codes.astype(np.int64) * len(levels) + other_codes)
-            if pairs.size == len(levels):
-                return f"it divides the cells just as {other!r} does"
+        if len(other_levels) == len(levels) and _same_partition(codes, other_codes, len(levels)):
+            return f"it divides the cells just as {other!r} does"
     return None
+
+
+def _same_partition(one: Any, other: Any, n_levels: int) -> bool:
+    """Whether two columns of codes pair each level with one level."""
+    pairs = np.zeros(0, np.int64)
+    for a in range(0, len(one), _BATCH):
+        rows = slice(a, a + _BATCH)
+        pairs = np.union1d(pairs, one[rows].astype(np.int64) * n_levels + other[rows])
+        if pairs.size > n_levels:
+            return False
+    return pairs.size == n_levels
 
 
 def _warn_of_small_levels(design: Design) -> None:

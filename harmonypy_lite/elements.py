@@ -7,7 +7,7 @@ A group is anything with h5py's interface (`group[name]`, `.attrs`), so zarr gro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,15 @@ class Shape:
     kind: str
     shape: tuple[int, ...]
     dtype: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An array (N, d) that comes in batches of rows, once."""
+
+    shape: tuple[int, int]
+    dtype: np.dtype
+    batches: Iterator[np.ndarray]
 
 
 def is_group(part: Any) -> bool:
@@ -58,11 +67,11 @@ def member(group: Any, name: str, inside: str) -> Any:
         ) from None
 
 
-def values(part: Any) -> np.ndarray:
-    """Return a whole array; texts as an object array of str."""
+def values(part: Any, rows: Any = ...) -> np.ndarray:
+    """Return an array, or some rows of it; texts as an object array of str."""
     if part.dtype.kind == "O" and hasattr(part, "asstr"):
-        return np.asarray(part.asstr()[...], dtype=object)
-    return texts(np.asarray(part[...]))
+        return np.asarray(part.asstr()[rows], dtype=object)
+    return texts(np.asarray(part[rows]))
 
 
 def texts(array: np.ndarray) -> np.ndarray:
@@ -117,14 +126,14 @@ def _dtype_word(dtype: np.dtype) -> str:
     return words.get(dtype.kind, "string")
 
 
-def read_column(obs: Any, name: str, uns: Any = None) -> Any:
+def read_column(obs: Any, name: str, uns: Any = None, rows: slice = slice(None)) -> Any:
     """Return one column as something that a DataFrame takes; a missing value is NaN or None.
 
     All encodings since anndata 0.6: a field of a compound array whose categories stand in `uns`,
     codes with a reference to `__categories`, and the groups of today.
     """
     if not is_group(obs):
-        field = texts(np.asarray(obs[name]))
+        field = texts(np.asarray(obs[name][rows]))
         if field.dtype.kind == "O":
             field = np.array([t.decode() if isinstance(t, bytes) else t for t in field], object)
         old = name + _OLD_CATEGORIES
@@ -135,19 +144,19 @@ def read_column(obs: Any, name: str, uns: Any = None) -> Any:
     if not is_group(part):
         reference = part.attrs.get("categories")
         if reference is None:
-            return values(part)
+            return values(part, rows)
         categories = obs[reference]  # h5py follows a reference, zarr a path
-        return _categorical(name, values(part), values(categories))
+        return _categorical(name, values(part, rows), values(categories))
     kind = encoding(part)
     if kind == "categorical":
         where = f"obs[{name!r}]"
         categories = member(part, "categories", where)
         while is_group(categories):  # nullable texts
             categories = member(categories, "values", where)
-        return _categorical(name, values(member(part, "codes", where)), values(categories))
+        return _categorical(name, values(member(part, "codes", where), rows), values(categories))
     if kind.startswith("nullable-"):
-        return _nullable(kind, part, f"obs[{name!r}]")
-    return _read_elem(part, f"obs[{name!r}]")
+        return _nullable(kind, part, f"obs[{name!r}]", rows)
+    return _read_elem(part, f"obs[{name!r}]")[rows]
 
 
 def _categorical(name: str, codes: np.ndarray, categories: np.ndarray) -> pd.Categorical:
@@ -163,11 +172,11 @@ def _categorical(name: str, codes: np.ndarray, categories: np.ndarray) -> pd.Cat
         ) from None
 
 
-def _nullable(kind: str, part: Any, where: str) -> Any:
+def _nullable(kind: str, part: Any, where: str, rows: slice) -> Any:
     import pandas as pd
 
-    held = values(member(part, "values", where))
-    mask = values(member(part, "mask", where)).astype(bool)
+    held = values(member(part, "values", where), rows)
+    mask = values(member(part, "mask", where), rows).astype(bool)
     if kind == "nullable-integer":
         return pd.arrays.IntegerArray(held, mask)
     if kind == "nullable-boolean":
@@ -213,12 +222,7 @@ def read_matrix(part: Any, where: str) -> np.ndarray:
         It is sparse, has no two dimensions, or has columns that are no numbers.
     """
     if not is_group(part):
-        if part.shape is None or len(part.shape) != 2:
-            raise InvalidInput(
-                f"{where} has the shape {part.shape}: an embedding has two dimensions, "
-                "cells x components."
-            )
-        return np.asarray(part[...])
+        return np.asarray(stored_rows(part, where)[...])
     kind = matrix_shape(part).kind
     if kind == "data frame":
         columns = [np.asarray(read_column(part, name)) for name in column_names(part)]
@@ -233,6 +237,16 @@ def read_matrix(part: Any, where: str) -> np.ndarray:
     raise InvalidInput(f"{where} holds {kind!r}: give a dense array, cells x components.")
 
 
+def stored_rows(part: Any, where: str) -> Any:
+    """Return a stored embedding (N, d), whose rows are read when they are asked for."""
+    if part.shape is None or len(part.shape) != 2:
+        raise InvalidInput(
+            f"{where} has the shape {part.shape}: an embedding has two dimensions, "
+            "cells x components."
+        )
+    return part
+
+
 def sparse_message(where: str) -> str:
     """Say why a sparse matrix is no embedding."""
     return (
@@ -241,25 +255,23 @@ def sparse_message(where: str) -> str:
     )
 
 
-def write_array(group: Any, name: str, array: np.ndarray) -> None:
-    """Write a numeric array as anndata does, in place of what was there."""
+def write_array(group: Any, name: str, array: Any) -> None:
+    """Write a numeric array, or `Rows`, as anndata does, in place of what was there."""
     old = group.get(name)
-    if (
-        old is not None
-        and not is_group(old)
-        and (old.shape, old.dtype)
-        == (
-            array.shape,
-            array.dtype,
-        )
-    ):
-        old[...] = array  # HDF5 does not give the space of a deleted array back
-        _mark(old, "array", "0.2.0")
-        return
-    if old is not None:
-        del group[name]
-    group.create_dataset(name, data=array)
-    _mark(group[name], "array", "0.2.0")
+    same = old is not None and not is_group(old)
+    # HDF5 does not give the space of a deleted array back
+    if not (same and (old.shape, old.dtype) == (array.shape, array.dtype)):
+        if old is not None:
+            del group[name]
+        old = group.create_dataset(name, shape=array.shape, dtype=array.dtype)
+    if isinstance(array, Rows):
+        at = 0
+        for batch in array.batches:
+            old[at : at + len(batch)] = batch
+            at += len(batch)
+    else:
+        old[...] = array
+    _mark(old, "array", "0.2.0")
 
 
 def write_record(group: Any, name: str, record: Mapping[str, Any]) -> None:

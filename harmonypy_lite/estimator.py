@@ -12,11 +12,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from harmonypy_lite.calls import checked_call, refuse_adata
 from harmonypy_lite.design import Design, design_like
+from harmonypy_lite.embedding import as_embedding
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.lookup import check_same_order
 from harmonypy_lite.params import HarmonyParams, PerLevel, documented
 from harmonypy_lite.recognition import KnownCells, digests
-from harmonypy_lite.run import Integration, as_embedding, integrate_embedding
+from harmonypy_lite.run import Integration, integrate_embedding
 
 if TYPE_CHECKING:
     import pandas as pd

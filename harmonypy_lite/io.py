@@ -1,22 +1,32 @@
-"""Integrate a file: read the few parts that are needed, run, write the result safely."""
+"""Integrate files: read the few parts that are needed, run, write the result safely."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harmonypy_lite import output
+from harmonypy_lite.budget import Choice, Load, choose
 from harmonypy_lite.compilation import compile_clock
 from harmonypy_lite.confounding import check_protected, warn_of_confounding
 from harmonypy_lite.design import design_from_columns
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
+from harmonypy_lite.execution import (
+    Done,
+    Request,
+    design_of,
+    executed,
+    load_of,
+    take_back,
+)
+from harmonypy_lite.inputs import Inputs, PathLike, Unchanged, open_inputs, sources_of
 from harmonypy_lite.lookup import (
     check_adjusted_basis,
     check_basis,
@@ -27,8 +37,9 @@ from harmonypy_lite.lookup import (
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.pp import N_COMPONENTS
 from harmonypy_lite.pp import preprocess as make_pca
-from harmonypy_lite.record import storable, uns_record
-from harmonypy_lite.stores import CellStore, NewParts, check_readable, open_store
+from harmonypy_lite.record import storable
+from harmonypy_lite.results import settled, write_results
+from harmonypy_lite.stores import CellStore, NewParts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,18 +51,67 @@ log = logging.getLogger("harmonypy_lite")
 
 @dataclass(frozen=True)
 class FileResult:
-    """Where the result was written, the summary of the run, and what of it was compiling."""
+    """Where a result was written, and how it was made.
+
+    Attributes
+    ----------
+    path
+        The output.
+    summary
+        Parameters, objective, why it stopped, in plain numbers and texts.
+    choice
+        Whether the cells were in memory or on disk, and the memory needed and allowed.
+    resumed
+        Whether a killed run was taken up.
+    seconds_compiling
+        What compiling took of the time: something on the first run only.
+    """
 
     path: Path
     summary: dict[str, Any]
-    seconds_compiling: float
+    choice: Choice
+    resumed: bool = False
+    seconds_compiling: float = 0.0
 
 
-def integrate_file(
-    path: str | os.PathLike[str],
+def integrate_file(path: PathLike, key: str | Sequence[str], **options: Any) -> FileResult:
+    """Integrate the embedding in an .h5ad file; the result is complete or absent.
+
+    Only the columns `key` and the embedding are read, and never the whole embedding where it does
+    not fit into `memory`: the bytes are the same in all modes. All else is copied untouched.
+
+    Parameters
+    ----------
+    path
+        The .h5ad file.
+    key
+        Column or columns of obs that tell batches apart.
+    options
+        As in :func:`integrate_files`, which takes several files.
+
+    Raises
+    ------
+    InvalidInput
+        Before any work, with what to do.
+
+    Examples
+    --------
+    >>> import anndata, numpy as np, pandas as pd, pathlib, tempfile
+    >>> draws, path = np.random.default_rng(0), pathlib.Path(tempfile.mkdtemp()) / "cells.h5ad"
+    >>> obs = pd.DataFrame({"donor": ["a", "b"] * 100}, index=[f"cell{i}" for i in range(200)])
+    >>> anndata.AnnData(obs=obs, obsm={"X_pca": draws.normal(size=(200, 5))}).write_h5ad(path)
+    >>> done = integrate_file(path, "donor", memory="2G")
+    >>> done.path.name, done.summary["covariates"], done.choice.mode
+    ('cells_harmony.h5ad', {'donor': 2}, 'fast')
+    """
+    return integrate_files([path], key, **options)[0]
+
+
+def integrate_files(
+    paths: Sequence[PathLike],
     key: str | Sequence[str],
     *,
-    out: str | os.PathLike[str] | None = None,
+    out: PathLike | None = None,
     in_place: bool = False,
     overwrite: bool = False,
     basis: str = "X_pca",
@@ -61,20 +121,22 @@ def integrate_file(
     preprocess: bool = False,
     layer: str | None = None,
     protect: str | Sequence[str] | None = None,
+    memory: str | int | None = None,
+    scratch: PathLike | None = None,
+    resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
-) -> FileResult:
-    """Integrate the embedding in an .h5ad file; the result is complete or absent.
-
-    Only the columns `key` and the embedding are read. All else is copied untouched.
+) -> list[FileResult]:
+    """Integrate the cells of several files together; each file gets its own result.
 
     Parameters
     ----------
-    path
-        The .h5ad file.
+    paths
+        The files; their embeddings must be one, such as a PCA made of all of them together.
     key
-        Column or columns of obs that tell batches apart.
+        Column or columns of obs that tell batches apart, in each file.
     out
-        The new file; by default ``NAME_harmony.h5ad`` beside the input.
+        The new file, for several an existing folder; by default ``NAME_harmony.h5ad`` beside the
+        input.
     in_place
         Add the result to the input itself.
     overwrite
@@ -88,11 +150,18 @@ def integrate_file(
     missing
         "refuse" cells without a value in `key`, or make them a "level" of their own.
     preprocess
-        Make the PCA first, see :func:`harmonypy_lite.pp.preprocess`.
+        Make the PCA first, see :func:`harmonypy_lite.pp.preprocess`; one file only, in memory.
     layer
         Where the counts are, for `preprocess`; by default X.
     protect
         Biological columns of obs; their confounding with the keys is reported, and warned of.
+    memory
+        What the process may take, such as ``"2G"``; by default half of what is available. Or how
+        the cells are held: "fast" and "lean" in memory, "scratch" in files.
+    scratch
+        An existing folder for scratch files; by default that of the (first) output.
+    resume
+        Go on where a run with the same input and parameters was killed, if there was one.
     progress
         Called after each round.
 
@@ -104,58 +173,152 @@ def integrate_file(
     Examples
     --------
     >>> import anndata, numpy as np, pandas as pd, pathlib, tempfile
+    >>> draws, folder = np.random.default_rng(0), pathlib.Path(tempfile.mkdtemp())
+    >>> for name in ("a", "b"):
+    ...     obs = pd.DataFrame({"donor": [name] * 100}, index=[f"cell{i}" for i in range(100)])
+    ...     cells = anndata.AnnData(obs=obs, obsm={"X_pca": draws.normal(size=(100, 5))})
+    ...     cells.write_h5ad(folder / f"{name}.h5ad")
+    >>> done = integrate_files([folder / "a.h5ad", folder / "b.h5ad"], "donor")
+    >>> [each.path.name for each in done]
+    ['a_harmony.h5ad', 'b_harmony.h5ad']
+    """
+    protected = check_protected(protect, key_list(key))
+    check_adjusted_basis(adjusted_basis, basis)
+    _check_preprocess(preprocess, basis, layer, paths, resume)
+    sources = sources_of(paths)
+    targets = output.plan_all(sources, _path(out), in_place=in_place, overwrite=overwrite)
+    request = Request(
+        tuple(target.source for target in targets),
+        [],
+        key_list(key),
+        basis,
+        params or HarmonyParams(),
+        missing,
+        memory,
+        _path(scratch) or targets[0].path.parent,
+        resume,
+        progress=progress,
+    )
+    take_back(request)
+    unchanged = Unchanged(sources)
+    request = replace(request, before=unchanged.before)
+    with contextlib.ExitStack() as stack, contextlib.ExitStack() as files:
+        compiling = stack.enter_context(compile_clock())
+        inputs = files.enter_context(open_inputs(sources))
+        promised = _promised(adjusted_basis, basis if preprocess else None)
+        for store in inputs.stores:
+            _check_store(store, [*request.keys, *protected], basis, preprocess)
+            _check_clashes(store, promised, overwrite)
+        targets = [settled(*each, promised) for each in zip(targets, inputs.stores, strict=True)]
+        confounding = _confounding(inputs, request.keys, protected)
+        if preprocess:
+            made, done = _preprocessed(inputs, request, layer, targets[0])
+        else:
+            made = NewParts(obsm={})
+            request = _with_space(inputs, request, targets)
+            done = stack.enter_context(executed(inputs, request, files.close))
+        files.close()
+        unchanged.check()
+        done = replace(done, summary=done.summary | confounding)
+        write_results(targets, inputs, done, made, adjusted_basis=adjusted_basis, basis=basis)
+    how = done.summary, done.choice, done.resumed, compiling()
+    return [FileResult(Path(target.shown), *how) for target in targets]
+
+
+def _path(given: PathLike | None) -> Path | None:
+    return None if given is None else Path(given).expanduser()
+
+
+def plan_files(
+    paths: Sequence[PathLike],
+    key: str | Sequence[str],
+    *,
+    basis: str = "X_pca",
+    params: HarmonyParams | None = None,
+    missing: str = "refuse",
+    memory: str | int | None = None,
+) -> tuple[Load, Choice]:
+    """Return the sizes of a run on these files, and how the cells would be held.
+
+    Arguments are those of :func:`integrate_files`.
+
+    Examples
+    --------
+    >>> import anndata, numpy as np, pandas as pd, pathlib, tempfile
     >>> draws, path = np.random.default_rng(0), pathlib.Path(tempfile.mkdtemp()) / "cells.h5ad"
     >>> obs = pd.DataFrame({"donor": ["a", "b"] * 100}, index=[f"cell{i}" for i in range(200)])
     >>> anndata.AnnData(obs=obs, obsm={"X_pca": draws.normal(size=(200, 5))}).write_h5ad(path)
-    >>> done = integrate_file(path, "donor")
-    >>> done.path.name, done.summary["covariates"]
-    ('cells_harmony.h5ad', {'donor': 2})
+    >>> load, choice = plan_files([path], "donor", memory="1G")
+    >>> load.n_cells, load.n_levels, choice.mode
+    (200, 2, 'fast')
     """
-    keys = key_list(key)
-    protected = check_protected(protect, keys)
-    check_adjusted_basis(adjusted_basis, basis)
-    _check_preprocess(preprocess, basis, layer)
-    source = Path(path).expanduser()
-    check_readable(source)
-    given = None if out is None else Path(out).expanduser()
-    target = output.plan(source, given, in_place=in_place, overwrite=overwrite)
-    before = _fingerprint(source)
-    with open_store(source) as store:
-        check_columns([*keys, *protected], store.columns())
-        if not preprocess:
-            check_basis(basis, store.embeddings())
-        _check_clashes(store, _promised(adjusted_basis, basis if preprocess else None), overwrite)
-        batches = store.obs(keys)
-        confounding = warn_of_confounding(batches, store.obs(protected))
-        if preprocess:
-            _check_before_pca(batches, missing, target)
-            made = _pca(store, batches, basis, layer)
-            embedding = made.obsm[basis]
-        else:
-            made = NewParts(obsm={})
-            embedding = store.embedding(basis)
-            output.check_space(target, embedding.size * 4)
-        write = store.write
+    keys, sources = key_list(key), sources_of(paths)
+    params = params or HarmonyParams()
+    request = Request(tuple(sources), [], keys, basis, params, missing, memory, Path(), False)
+    with open_inputs(sources) as inputs, warnings.catch_warnings():
+        warnings.simplefilter("ignore", HarmonyWarning)  # the run says them
+        for store in inputs.stores:
+            _check_store(store, keys, basis, False)
+        design = design_of(inputs, request, np.empty((inputs.n_cells, len(keys)), np.int32))
+        load = load_of(inputs.embedding(basis), request, max(design.n_levels, 1))
+    return load, choose(load, memory)
 
+
+def _check_store(store: CellStore, columns: Sequence[str], basis: str, preprocess: bool) -> None:
+    check_columns(columns, store.columns())
+    if not preprocess:
+        check_basis(basis, store.embeddings())
+
+
+def _confounding(inputs: Inputs, keys: list[str], protected: list[str]) -> dict[str, Any]:
+    if not protected:
+        return {}
+    return {"confounding": warn_of_confounding(inputs.obs(keys), inputs.obs(protected))}
+
+
+def _with_space(inputs: Inputs, request: Request, targets: Sequence[output.Target]) -> Request:
+    """Check the space for the outputs; note what they take where the scratch files will be."""
+    d = inputs.embedding(request.basis).shape[1]
+    space = 0
+    for store, target in zip(inputs.stores, targets, strict=True):
+        needed = output.check_space(target, 4 * d * store.n_cells)
+        folder = request.scratch
+        if folder.is_dir() and folder.stat().st_dev == target.path.parent.stat().st_dev:
+            space += needed
+    return replace(request, space=space)
+
+
+def _preprocessed(
+    inputs: Inputs, request: Request, layer: str | None, target: output.Target
+) -> tuple[NewParts, Done]:
+    """Make the PCA and integrate it, in memory."""
     from harmonypy_lite.run import integrate_embedding
 
-    params = params or HarmonyParams()
-    with compile_clock() as compiling:
-        done = integrate_embedding(embedding, batches, params, missing=missing, progress=progress)
-    if _fingerprint(source) != before:
-        raise RuntimeError(f"{source} was changed by another program during the run; run again.")
-    summary = done.summary | ({"confounding": confounding} if protected else {})
-    record = uns_record(summary, basis=basis, adjusted_basis=adjusted_basis)
-    obsm = {**made.obsm, adjusted_basis: done.embedding}
-    with output.replacing(target) as copy:
-        write(copy, NewParts(obsm, made.varm, {**made.uns, "harmony": record}))
-    log.info("wrote %s", target.path)
-    return FileResult(Path(target.shown), summary, compiling())
+    store = inputs.stores[0]
+    batches = store.obs(request.keys)
+    _check_before_pca(batches, request.missing, target)
+    made = _pca(store, batches, request.basis, layer)
+    embedding: Any = made.obsm[request.basis]
+    choice = choose(load_of(embedding, request, 2), request.memory, may_stream=False)
+    if choice.mode == "scratch":
+        choice = replace(choice, mode="lean")
+    params = replace(request.params, memory=choice.mode)
+    done = integrate_embedding(
+        embedding, batches, params, missing=request.missing, progress=request.progress
+    )
+    return made, Done(iter([done.embedding]), done.summary, choice)
 
 
-def _check_preprocess(preprocess: bool, basis: str, layer: str | None) -> None:
+def _check_preprocess(
+    preprocess: bool, basis: str, layer: str | None, paths: Sequence[PathLike], resume: bool
+) -> None:
     if preprocess:
         check_result_name(basis, argument="basis")
+        if len(paths) > 1 or resume:
+            raise InvalidInput(
+                "--preprocess works on one file, from its start: for several files make one PCA of "
+                "all cells together first, and leave --resume out."
+            )
     elif layer is not None:
         raise InvalidInput(
             f"The layer {layer!r} is read for --preprocess only: give both or neither."
@@ -203,8 +366,3 @@ def _pca(store: CellStore, batches: pd.DataFrame, basis: str, layer: str | None)
     return NewParts(
         {basis: adata.obsm[basis]}, {"PCs": adata.varm["PCs"]}, {"pca": storable(adata.uns["pca"])}
     )
-
-
-def _fingerprint(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -13,9 +13,10 @@ from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.params import HarmonyParams
 
 INPUT, OUTPUT, METHOD, LIMITS = "Input", "Output", "Method", "Iterations and threads"
+SIZE = "Large files"
 MESSAGES = "Messages"
 _LIMITS = {"max_iter_harmony", "max_iter_clustering", "tol_harmony", "tol_clustering"}
-_LIMITS |= {"early_stop", "rng", "n_jobs", "memory"}
+_LIMITS |= {"early_stop", "rng", "n_jobs"}
 _EXTRA_NAMES = {"rng": "--seed", "n_jobs": "-j"}
 
 
@@ -109,8 +110,13 @@ def option_name(parameter: str) -> str:
 
 
 def parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command one option for each field of HarmonyParams."""
+    """Give a command one option for each field of HarmonyParams.
+
+    But not `memory`: files may also be held on disk, so that option has more to say there.
+    """
     for parameter in reversed(fields(HarmonyParams)):
+        if parameter.name == "memory":
+            continue
         command = _parameter_option(parameter)(command)
     return command
 

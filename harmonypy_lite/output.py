@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,12 +35,15 @@ class Target:
         The path as the user gave it, for messages.
     mode
         Permission bits of the result; None leaves them to the umask.
+    appends
+        Whether new parts are added to the source itself, which is not copied.
     """
 
     source: Path
     path: Path
     shown: str
     mode: int | None
+    appends: bool = False
 
 
 def default_output(source: Path) -> Path:
@@ -77,6 +80,26 @@ def plan(
             f"The output {shown} is the input itself: use --in-place to write into it."
         )
     return Target(real, path, str(shown), check_free(shown, overwrite=overwrite))
+
+
+def plan_all(
+    sources: Sequence[Path], out: Path | None, *, in_place: bool = False, overwrite: bool = False
+) -> list[Target]:
+    """Decide where the results go: as `plan` for one input; for several, `out` is a folder."""
+    if len(sources) == 1 or out is None:
+        return [plan(s, out, in_place=in_place, overwrite=overwrite) for s in sources]
+    if not out.is_dir():
+        raise InvalidInput(
+            f"The output {out} is no folder: with several inputs, name an existing folder for "
+            "their results, or leave the output out to write beside the inputs."
+        )
+    outs = [out / default_output(source).name for source in sources]
+    if len(set(outs)) < len(outs):
+        raise InvalidInput("Two inputs have the same name: their results need different folders.")
+    return [
+        plan(source, each, in_place=in_place, overwrite=overwrite)
+        for source, each in zip(sources, outs, strict=True)
+    ]
 
 
 def check_free(shown: Path, *, overwrite: bool = False) -> int | None:
@@ -132,13 +155,14 @@ def _check_folder(path: Path, shown: Path) -> None:
         )
 
 
-def check_space(target: Target, extra: int) -> None:
+def check_space(target: Target, extra: int) -> int:
     """Refuse when the copy and `extra` new bytes do not fit into the target's file system.
 
-    Where the file system can share blocks between files (btrfs, XFS), the copy takes no space.
+    Returns the bytes that will be needed. Where the file system can share blocks between files
+    (btrfs, XFS), the copy takes no space.
     """
     needed = extra + _SPARE
-    if not _shares_blocks(target):
+    if not target.appends and not _shares_blocks(target):
         needed += target.source.stat().st_size
     free = shutil.disk_usage(target.path.parent).free
     if free < needed:
@@ -147,6 +171,7 @@ def check_space(target: Target, extra: int) -> None:
             f"need {human(needed)}, and {target.path.parent} has {human(free)} free. Make room, "
             "or choose another place with -o FILE."
         )
+    return needed
 
 
 def human(n_bytes: float) -> str:

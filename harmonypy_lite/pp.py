@@ -11,6 +11,7 @@ import numpy as np
 
 from harmonypy_lite.calls import checked_call, refuse_other_than_adata
 from harmonypy_lite.confounding import check_protected, warn_of_confounding
+from harmonypy_lite.design import design_from_columns
 from harmonypy_lite.elements import is_record, sparse_message
 from harmonypy_lite.errors import InvalidInput, warn
 from harmonypy_lite.lookup import (
@@ -26,6 +27,9 @@ from harmonypy_lite.threads import Workers
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from harmonypy_lite.lazy import LazyIntegration
+    from harmonypy_lite.run import Integration
 
 log = logging.getLogger("harmonypy_lite")
 
@@ -70,6 +74,10 @@ def harmony_integrate(
     to ``adata.uns["harmony"]``: parameters, versions, objective, why it stopped. A result that is
     there already is replaced, which is logged; what else stood in ``uns["harmony"]`` is replaced
     with a warning. A view becomes a copy of its own, as in scanpy.
+
+    A Dask array in ``obsm`` gives a lazy Dask array, chunked alike, and is never computed whole.
+    With a client of dask.distributed the cells are on its workers during the run, without one in
+    scratch files (in dask's ``temporary-directory``). The bytes are those of a run in memory.
 
     Parameters
     ----------
@@ -136,17 +144,29 @@ def harmony_integrate(
     _warn_of_foreign_record(adata)
 
     from harmonypy_lite.progress import progress_bar
-    from harmonypy_lite.run import integrate_embedding
 
     summary: dict[str, Any] = {}
     if protected:
         summary["confounding"] = warn_of_confounding(adata.obs[keys], adata.obs[protected])
     with progress_bar(verbose) as progress:
-        done = integrate_embedding(
-            embedding, adata.obs[keys], params, missing=missing, progress=progress
-        )
+        done = _integrated(embedding, adata.obs[keys], params, missing, progress)
     record = uns_record(done.summary | summary, basis=basis, adjusted_basis=adjusted_basis)
     _store(adata, adjusted_basis, done.embedding, record)
+
+
+def _integrated(
+    embedding: Any, batches: Any, params: HarmonyParams, missing: str, progress: Any
+) -> Integration | LazyIntegration:
+    from harmonypy_lite.lazy import integrate_lazy, is_dask
+
+    if hasattr(batches, "to_memory"):  # the lazy obs of anndata's read_lazy: codes are small
+        batches = batches.to_memory()
+    if is_dask(embedding):
+        design = design_from_columns(batches, missing=missing)
+        return integrate_lazy(embedding, design, params, progress=progress)
+    from harmonypy_lite.run import integrate_embedding
+
+    return integrate_embedding(embedding, batches, params, missing=missing, progress=progress)
 
 
 def _warn_of_foreign_record(adata: AnnData) -> None:
@@ -157,11 +177,13 @@ def _warn_of_foreign_record(adata: AnnData) -> None:
         )
 
 
-def _embedding(adata: AnnData, basis: str) -> np.ndarray:
+def _embedding(adata: AnnData, basis: str) -> Any:
     """Return the embedding; everything that would stop the result from being stored is found."""
     _refuse_backed_view(adata)
     check_basis(basis, adata.obsm.keys())
     import scipy.sparse
+
+    from harmonypy_lite.lazy import is_dask
 
     found = adata.obsm[basis]
     where = f"obsm[{basis!r}]"
@@ -175,6 +197,8 @@ def _embedding(adata: AnnData, basis: str) -> np.ndarray:
                 "numeric columns only."
             )
         found = found.to_numpy()
+    if is_dask(found):
+        return found
     return np.asarray(found)
 
 
@@ -186,7 +210,7 @@ def _refuse_backed_view(adata: AnnData) -> None:
         )
 
 
-def _store(adata: AnnData, name: str, embedding: np.ndarray, record: dict[str, Any]) -> None:
+def _store(adata: AnnData, name: str, embedding: Any, record: dict[str, Any]) -> None:
     if name in adata.obsm:
         log.info("obsm[%r] was there already and is replaced by the new result", name)
     with warnings.catch_warnings():

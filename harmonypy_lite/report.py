@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from harmonypy_lite.output import human
@@ -13,6 +12,8 @@ from harmonypy_lite.output import human
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harmonypy_lite.budget import Choice, Load
+    from harmonypy_lite.io import FileResult
     from harmonypy_lite.stores import Column, Contents
 
 _STOPPED = {
@@ -36,20 +37,14 @@ def count(n: int, word: str) -> str:
 
 
 def summary_text(
-    summary: Mapping[str, Any],
-    *,
-    basis: str,
-    adjusted_basis: str,
-    output: Path,
-    seconds: float,
-    compiling: float = 0.0,
+    done: Sequence[FileResult], *, basis: str, adjusted_basis: str, seconds: float
 ) -> str:
     """Return the lines that `integrate` prints at the end."""
+    summary = done[0].summary
     levels = [f"{name} ({count(n, 'level')})" for name, n in summary["covariates"].items()]
     objective = summary["objective"]
     iterations = summary["iterations"]
     stopped = _STOPPED.get(summary["stopped"], summary["stopped"])
-    size = output.stat().st_size
     lines = [
         ("cells", f"{summary['n_cells']:,} x {summary['n_dims']} components of {basis}"),
         ("batches", ", ".join(levels) or "none"),
@@ -64,11 +59,63 @@ def summary_text(
         lines.append(("objective", f"{objective[0]:,.6g} -> {objective[-1]:,.6g}"))
     else:
         lines.append(("result", f"{stopped}: the embedding is unchanged"))
+    compiling = done[0].seconds_compiling
     first = f", {duration(compiling)} of it compiling, on the first run only"
     inside = f"with files {duration(seconds)}" + (first if compiling > 0.5 else "")
     lines.append(("time", f"{duration(summary['seconds'])} ({inside})"))
-    lines.append(("written", f"obsm[{adjusted_basis!r}] in {output} ({human(size)})"))
+    lines.append(("memory", memory_text(done[0].choice, resumed=done[0].resumed)))
+    for label, each in zip(["written", *[""] * len(done)], done, strict=False):
+        size = human(each.path.stat().st_size)
+        lines.append((label, f"obsm[{adjusted_basis!r}] in {each.path} ({size})"))
     return "\n".join(f"{label:<11} {text}" for label, text in lines)
+
+
+_MODES = {
+    "fast": "the cells and their affinities in memory",
+    "lean": "the cells in memory",
+    "scratch": "the cells in scratch files",
+}
+
+
+def memory_text(choice: Choice, *, resumed: bool = False) -> str:
+    """Say how the cells were held, and why."""
+    why = "as asked" if choice.asked else f"of {human(choice.allowed)} allowed"
+    text = f"{_MODES[choice.mode]}; about {human(choice.needed)} needed, {why}"
+    return text + ("; a killed run was resumed" if resumed else "")
+
+
+def plan_dict(load: Load, choice: Choice) -> dict[str, Any]:
+    """Return what `integrate --plan --json` prints."""
+    modes = {
+        mode: {
+            "memory": load.memory(mode),
+            "scratch": load.disk(mode),
+            "seconds": round(load.seconds(mode), 1),
+        }
+        for mode in _MODES
+    }
+    chosen = {"mode": choice.mode, "allowed": choice.allowed}
+    return vars(load) | {"result": 4 * load.n_cells * load.n_dims, "modes": modes, **chosen}
+
+
+def plan_text(load: Load, choice: Choice) -> str:
+    """Return the lines that `integrate --plan` prints."""
+    rows: list[tuple[str, ...]] = [("mode", "memory", "scratch files", "time", "")]
+    for mode, text in _MODES.items():
+        mark = "chosen: " if mode == choice.mode else ""
+        time = "about " + duration(load.seconds(mode))
+        disk = human(load.disk(mode)) if load.disk(mode) else "none"
+        rows.append((mode, human(load.memory(mode)), disk, time, mark + text))
+    why = "asked for" if choice.asked else f"the fastest within {human(choice.allowed)}"
+    return "\n".join(
+        [
+            f"{load.n_cells:,} cells x {load.n_dims}, {count(load.n_levels, 'level')}, "
+            f"{count(load.n_clusters, 'cluster')}, {count(load.n_threads, 'thread')}",
+            *_table(rows, right=(1, 2, 3)),
+            f"The result takes {human(4 * load.n_cells * load.n_dims)}; {choice.mode} is {why}.",
+            "Times: five iterations on a processor of 2024; reading and writing come on top.",
+        ]
+    )
 
 
 def duration(seconds: float) -> str:

@@ -6,7 +6,6 @@ All front doors (AnnData, scikit-learn, harmonypy's call, the command line) come
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -15,14 +14,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from harmonypy_lite._version import __version__
+from harmonypy_lite.cells.by_chunk import ChunkwiseCells
 from harmonypy_lite.cells.chunk import InForce
 from harmonypy_lite.cells.in_memory import InMemoryCells
 from harmonypy_lite.design import Design, design_from_columns
+from harmonypy_lite.embedding import ZeroRows, as_embedding
 from harmonypy_lite.errors import InvalidInput, NotConvergedWarning, NumericalError, warn
 from harmonypy_lite.method import blocks, loop, opening, start
 from harmonypy_lite.method.history import History
 from harmonypy_lite.method.loop import Outcome
-from harmonypy_lite.method.passes import Correct
+from harmonypy_lite.method.passes import Cells, Correct
 from harmonypy_lite.method.rules import Setting, setting_for
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.threads import Workers
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger("harmonypy_lite")
+
+NOTHING_TO_CORRECT = "All cells are of one batch: there is nothing to correct."
 
 
 class Progress(NamedTuple):
@@ -69,7 +72,7 @@ class Integration:
 
 def integrate_embedding(
     embedding: Any,
-    batches: pd.DataFrame,
+    batches: pd.DataFrame | Design,
     params: HarmonyParams,
     *,
     missing: str = "refuse",
@@ -83,7 +86,7 @@ def integrate_embedding(
     embedding
         (N, d) cells x dimensions, any real type or order; never changed.
     batches
-        (N, C) one column per covariate.
+        (N, C) one column per covariate, or the design made of them.
     params
         All parameters.
     missing
@@ -120,68 +123,29 @@ def integrate_embedding(
     """
     began = time.perf_counter()
     Z = as_embedding(embedding)
-    if len(batches) != len(Z):
+    given = batches.n_cells if isinstance(batches, Design) else len(batches)
+    if given != len(Z):
         raise InvalidInput(
-            f"The embedding has {len(Z)} rows and the batch column(s) {len(batches)}: one row per "
-            "cell is needed in both."
+            f"The embedding has {len(Z)} rows and the batch column(s) {given}: one row per cell "
+            "is needed in both."
         )
-    design = design_from_columns(batches, missing=missing)
+    design = (
+        batches if isinstance(batches, Design) else design_from_columns(batches, missing=missing)
+    )
     if not design.covariates:
-        warn("All cells are of one batch: there is nothing to correct.")
+        warn(NOTHING_TO_CORRECT)
         params.clusters_for(len(Z))
-        summary = _summary(Z, design, params, None, time.perf_counter() - began)
+        summary = summarise(Z.shape, design, params, None, time.perf_counter() - began)
         return Integration(Z.astype(np.float32), summary, design, None)
     setting = setting_for(params, design)
-    _warn_of_zero_rows(Z)
+    zero_rows = ZeroRows()
+    zero_rows.see(Z)
+    zero_rows.warn()
     replay = Replay(setting, [], 0) if record else None
     corrected, outcome = _integrate(Z, design, setting, replay, progress)
-    summary = _summary(Z, design, setting.params, outcome, time.perf_counter() - began)
-    if outcome.history.stopped == "max_iter_harmony" and params.early_stop:
-        warn(
-            f"The objective had not settled after {params.max_iter_harmony} iterations: see it in "
-            "the summary, or raise max_iter_harmony.",
-            NotConvergedWarning,
-        )
+    summary = summarise(Z.shape, design, setting.params, outcome, time.perf_counter() - began)
+    warn_if_unsettled(outcome, params)
     return Integration(corrected, summary, design, outcome, replay)
-
-
-def as_embedding(embedding: Any) -> np.ndarray:
-    """Return `embedding` as a float32 or float64 array of finite numbers; copies only to cast."""
-    if hasattr(embedding, "toarray"):
-        raise InvalidInput(
-            "The embedding is a sparse matrix: give a dense one, such as the result of a PCA."
-        )
-    if np.ma.is_masked(embedding):
-        raise InvalidInput(
-            "The embedding is an array with masked entries: fill them in, or remove those cells."
-        )
-    Z = np.asarray(embedding)
-    if Z.ndim != 2 or 0 in Z.shape:
-        raise InvalidInput(
-            f"The embedding has shape {Z.shape}: it must be cells x dimensions, none of them 0."
-        )
-    if Z.dtype not in (np.float32, np.float64):
-        if Z.dtype.kind not in "fiubO":
-            raise InvalidInput(f"The embedding has type {Z.dtype}: real numbers are needed.")
-        try:
-            Z = Z.astype(np.float32 if Z.dtype == np.float16 else np.float64)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidInput(
-                f"The embedding has entries that are not numbers ({error}): cast it to float32."
-            ) from None
-    most, least = float(Z.max()), float(Z.min())
-    if not (math.isfinite(most) and math.isfinite(least)):
-        bad = np.flatnonzero(~np.isfinite(Z).all(axis=1))
-        raise InvalidInput(
-            f"The embedding has NaN or infinite values in {bad.size} of {len(Z)} rows (first: "
-            f"{', '.join(map(str, bad[:5]))}): remove those cells or make the embedding anew."
-        )
-    largest, single = max(most, -least), np.finfo(np.float32)
-    if largest > float(single.max):
-        raise InvalidInput("The embedding has numbers beyond single precision: scale it down.")
-    if 0 < largest < float(single.tiny):
-        raise InvalidInput("The embedding has only numbers below single precision: scale it up.")
-    return Z
 
 
 @dataclass
@@ -191,6 +155,10 @@ class Replay:
     setting: Setting
     steps: list[tuple[list[InForce], np.ndarray]]  # what R was made from, and W
     block_seed: int
+
+    def listen(self, cells: ChunkwiseCells) -> Callable[[np.ndarray], None]:
+        """Return what notes the tables of each correction of `cells`."""
+        return lambda W: self.steps.append((cells.in_force, W))
 
     def assignments(self, Z: np.ndarray, design: Design) -> np.ndarray:
         """Return R (N, K) of the last clustering, for the cells that the run saw."""
@@ -240,25 +208,46 @@ def _integrate(
     sample = start.sample_cells(len(Z), setting.n_clusters, rng)
     keep = setting.params.memory == "fast"
     with Workers(setting.params.n_jobs) as workers:
-
-        def hold(Z: np.ndarray, design: Design, setting: Setting) -> InMemoryCells:
-            return _hold(Z, design, setting, np.arange(len(Z)), block_seed, workers, keep=keep)
-
-        def record(W: np.ndarray) -> None:
-            if replay is not None:
-                replay.block_seed = block_seed
-                replay.steps.append((cells.in_force, W))
-
-        Y, shift = opening.open_run(Z[sample], design.take(sample), setting, rng, hold)
+        hold = holder(block_seed, workers, keep=keep)
         cells = hold(Z, design, setting)
-        outcome = loop.integrate(
-            cells if shift is None else opening.Shifted(cells, shift, record),
+        if replay is not None:
+            replay.block_seed = block_seed
+        outcome = integrate_cells(
+            cells,
+            opening.open_run(Z[sample], design.take(sample), setting, rng, hold),
             setting,
-            Y,
-            on_round=_watch(setting, progress),
-            on_correction=lambda _, effects: record(effects.W),
+            replay.listen(cells) if replay is not None else lambda W: None,
+            progress,
         )
         return cells.result(), outcome
+
+
+def integrate_cells(
+    cells: Cells,
+    opened: opening.Opening,
+    setting: Setting,
+    on_correction: Callable[[np.ndarray], None],
+    progress: Callable[[Progress], None] | None,
+) -> Outcome:
+    """Run the loop on cells wherever they are held; `on_correction` hears W before each move."""
+    return loop.integrate(
+        cells if opened.shift is None else opening.Shifted(cells, opened.shift, on_correction),
+        setting,
+        opened.Y,
+        on_round=watch_rounds(setting, progress),
+        on_correction=lambda _, effects: on_correction(effects.W),
+    )
+
+
+def holder(
+    block_seed: int, workers: Workers, *, keep: bool
+) -> Callable[[np.ndarray, Design, Setting], InMemoryCells]:
+    """Return what holds some cells in memory; the start's sample among them."""
+
+    def hold(Z: np.ndarray, design: Design, setting: Setting) -> InMemoryCells:
+        return _hold(Z, design, setting, np.arange(len(Z)), block_seed, workers, keep=keep)
+
+    return hold
 
 
 def _hold(
@@ -277,7 +266,7 @@ def _hold(
         design.codes,
         blocks.block_of_cells(place, n_blocks, block_seed),
         n_blocks,
-        design.n_levels,
+        np.diff(design.offsets).tolist(),
         setting.sigma,
         directions=setting.rules.moving_centroids,
         steep=setting.steep,
@@ -286,9 +275,10 @@ def _hold(
     )
 
 
-def _watch(
+def watch_rounds(
     setting: Setting, progress: Callable[[Progress], None] | None
 ) -> Callable[[History], None]:
+    """Return what looks at the objective after each round, and passes it on to `progress`."""
     params = setting.params
 
     def on_round(history: History) -> None:
@@ -314,27 +304,28 @@ def _watch(
     return on_round
 
 
-def _summary(
-    Z: np.ndarray,
+def summarise(
+    shape: tuple[int, int],
     design: Design,
     params: HarmonyParams,
     outcome: Outcome | None,
     seconds: float,
 ) -> dict[str, Any]:
+    """Return what was done with (N, d) cells, in plain numbers and texts."""
     levels = {c: len(names) for c, names in zip(design.covariates, design.levels, strict=True)}
     summary: dict[str, Any] = {
-        "n_cells": len(Z),
-        "n_dims": Z.shape[1],
+        "n_cells": shape[0],
+        "n_dims": shape[1],
         "covariates": levels,
         "dropped_covariates": dict(design.dropped),
-        "n_clusters": params.clusters_for(len(Z)),
+        "n_clusters": params.clusters_for(shape[0]),
         "iterations": 0,
         "rounds": [],
         "stopped": "nothing to correct",
         "objective": [],
         "cluster_sizes": [],
-        "parameters": _plain_parameters(params),
-        "versions": _versions(),
+        "parameters": plain_parameters(params),
+        "versions": versions(),
         "seconds": round(seconds, 3),
     }
     if outcome is not None:
@@ -348,7 +339,8 @@ def _summary(
     return summary
 
 
-def _plain_parameters(params: HarmonyParams) -> dict[str, Any]:
+def plain_parameters(params: HarmonyParams) -> dict[str, Any]:
+    """Return the parameters as plain numbers, texts and lists."""
     plain: dict[str, Any] = {}
     for parameter in fields(params):
         value = getattr(params, parameter.name)
@@ -366,7 +358,8 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of all that a result's bytes may depend on."""
     import platform
 
     import numba
@@ -379,11 +372,11 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _warn_of_zero_rows(Z: np.ndarray) -> None:
-    candidates = np.flatnonzero(Z[:, 0] == 0)  # few: looking at all rows whole takes longer
-    zero = candidates[~Z[candidates].any(axis=1)]
-    if zero.size:
+def warn_if_unsettled(outcome: Outcome, params: HarmonyParams) -> None:
+    """Warn when all iterations were used up."""
+    if outcome.history.stopped == "max_iter_harmony" and params.early_stop:
         warn(
-            f"{zero.size} of {len(Z)} rows of the embedding are all zero (first: "
-            f"{', '.join(map(str, zero[:5]))}): they have no direction and stay as they are."
+            f"The objective had not settled after {params.max_iter_harmony} iterations: see it in "
+            "the summary, or raise max_iter_harmony.",
+            NotConvergedWarning,
         )

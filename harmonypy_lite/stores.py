@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from harmonypy_lite import elements
+from harmonypy_lite import appending, elements
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.lookup import check_basis, check_columns, nearest
 
@@ -58,7 +58,7 @@ class Contents:
 class NewParts:
     """What a run adds to a file."""
 
-    obsm: Mapping[str, np.ndarray]
+    obsm: Mapping[str, np.ndarray | elements.Rows]
     varm: Mapping[str, np.ndarray] = field(default_factory=dict)
     uns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -75,8 +75,17 @@ class CellStore(Protocol):
     def obs(self, names: Sequence[str]) -> pd.DataFrame:
         """Return these columns of obs, cells in the order of the file."""
 
+    def obs_part(self, names: Sequence[str], rows: slice) -> pd.DataFrame:
+        """Return some rows of these columns of obs."""
+
+    def kind(self, name: str) -> str:
+        """Return the kind of a column of obs in a word."""
+
     def embeddings(self) -> list[str]:
         """Return the keys of obsm."""
+
+    def rows(self, basis: str) -> Any:
+        """Return ``obsm[basis]`` (n_cells, d); where the format can, slices are read from disk."""
 
     def embedding(self, basis: str) -> np.ndarray:
         """Return ``obsm[basis]`` (n_cells, d)."""
@@ -93,6 +102,14 @@ class CellStore(Protocol):
     @staticmethod
     def write(path: Path, parts: NewParts) -> None:
         """Add `parts` to the file at `path`, and leave all else in it as it is."""
+
+    @staticmethod
+    def append(path: Path, parts: NewParts, *, rehearse: bool = False) -> None:
+        """As `write`, so that a kill at any moment leaves the old file or the new one.
+
+        Raises `NotAppendable` where the layout does not allow it; that is found with `rehearse`,
+        which takes small parts of the same names and writes nothing.
+        """
 
 
 @contextlib.contextmanager
@@ -130,16 +147,25 @@ class H5adStore:
         return elements.column_names(self._file["obs"])
 
     def obs(self, names: Sequence[str]) -> pd.DataFrame:  # noqa: D102
+        return self.obs_part(names, slice(0, self.n_cells))
+
+    def obs_part(self, names: Sequence[str], rows: slice) -> pd.DataFrame:  # noqa: D102
         import pandas as pd
 
         check_columns(names, self.columns())
         found: dict[str, Any] = {}
+        obs, uns = self._file["obs"], self._file.get("uns")
+        # at the end one row more than there should be is asked for
+        asked = slice(rows.start, rows.stop + (rows.stop == self.n_cells))
         for name in names:
             with self._reading(f"obs[{name!r}]"):
-                column = elements.read_column(self._file["obs"], name, self._file.get("uns"))
-            self._check_length(f"obs[{name!r}]", len(column))
+                column = elements.read_column(obs, name, uns, asked)
+            self._check_length(f"obs[{name!r}]", len(column), rows.stop - rows.start)
             found[name] = column
         return pd.DataFrame(found)
+
+    def kind(self, name: str) -> str:  # noqa: D102
+        return elements.column_kind(self._file["obs"], name, self._file.get("uns"))
 
     def embeddings(self) -> list[str]:  # noqa: D102
         obsm = self._file.get("obsm")
@@ -157,7 +183,16 @@ class H5adStore:
                 if elements.is_group(part)
                 else np.asarray(part[basis])  # anndata 0.6: one compound array
             )
-        self._check_length(where, len(found))
+        self._check_length(where, len(found), self.n_cells)
+        return found
+
+    def rows(self, basis: str) -> Any:  # noqa: D102
+        check_basis(basis, self.embeddings())
+        part = self._file["obsm"]
+        if not elements.is_group(part) or elements.is_group(part[basis]):
+            return self.embedding(basis)
+        found = elements.stored_rows(part[basis], f"obsm[{basis!r}]")
+        self._check_length(f"obsm[{basis!r}]", int(found.shape[0]), self.n_cells)
         return found
 
     def counts(self, layer: str | None) -> Any:  # noqa: D102
@@ -222,11 +257,14 @@ class H5adStore:
         import h5py
 
         with h5py.File(path, "r+") as file:
-            for name, arrays in (("obsm", parts.obsm), ("varm", parts.varm)):
-                for key, array in arrays.items():
-                    elements.write_array(elements.mapping_group(file, name), key, array)
-            for key, record in parts.uns.items():
-                elements.write_record(elements.mapping_group(file, "uns"), key, record)
+            add_parts(file, parts)
+
+    @staticmethod
+    def append(path: Path, parts: NewParts, *, rehearse: bool = False) -> None:  # noqa: D102
+        kinds = (("obsm", parts.obsm), ("varm", parts.varm), ("uns", parts.uns))
+        replaced = [f"{kind}/{name}" for kind, members in kinds for name in members]
+        work = appending.rehearse if rehearse else appending.append
+        work(path, lambda root: add_parts(root, parts), replaced)
 
     @contextlib.contextmanager
     def _reading(self, what: str) -> Iterator[None]:
@@ -240,12 +278,21 @@ class H5adStore:
                 "download it again."
             ) from error
 
-    def _check_length(self, what: str, length: int) -> None:
-        if length != self.n_cells:
+    def _check_length(self, what: str, length: int, wanted: int) -> None:
+        if length != wanted:
             raise InvalidInput(
                 f"{what} in {self.path} has {length} rows, but obs has {self.n_cells} cells: the "
                 "file is damaged. Write it again with anndata."
             )
+
+
+def add_parts(root: Any, parts: NewParts) -> None:
+    """Write `parts` into the groups of a file."""
+    for name, arrays in (("obsm", parts.obsm), ("varm", parts.varm)):
+        for key, array in arrays.items():
+            elements.write_array(elements.mapping_group(root, name), key, array)
+    for key, record in parts.uns.items():
+        elements.write_record(elements.mapping_group(root, "uns"), key, record)
 
 
 def check_readable(path: Path) -> None:

@@ -13,6 +13,10 @@ from harmonypy_lite.kernels.product import TILE
 LAYOUTS = ([5], [2, 7], [3, 2, 11], [1000])
 
 
+def level_counts(codes: np.ndarray) -> list[int]:
+    return [np.unique(column).size for column in codes.T]
+
+
 def made(sizes: list[int], n: int, n_blocks: int = 4, seed: int = 0) -> tuple:
     rng = np.random.default_rng(seed)
     offsets = np.cumsum([0, *sizes])[:-1]
@@ -21,7 +25,7 @@ def made(sizes: list[int], n: int, n_blocks: int = 4, seed: int = 0) -> tuple:
     block[block == 2] = 3  # one block is empty
     twin.frozen(codes)
     twin.frozen(block)
-    return codes, block, arrange(codes, block, n_blocks)
+    return codes, block, arrange(codes, block, n_blocks, level_counts(codes))
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +68,7 @@ def test_combinations__of_many_large_covariates_are_numbered_without_overflow() 
     n = 3000
     codes = (rng.integers(0, 2000, (n, 8)) + np.arange(8) * 2000).astype(np.int32)
     codes[n // 2 :] = codes[: n // 2]
-    a = arrange(codes, np.zeros(n, np.int32), 1)
+    a = arrange(codes, np.zeros(n, np.int32), 1, level_counts(codes))
     assert len(a.combinations) == len(np.unique(codes, axis=0))
     np.testing.assert_array_equal(a.combinations[a.combination], a.codes)
 
@@ -127,7 +131,7 @@ def test_tiles__are_runs_of_one_level_within_a_chunk(sizes: list[int]) -> None:
 def test_arrangement__of_a_block_does_not_depend_on_other_blocks() -> None:
     codes, block, a = made([5], 5000)
     rows = a.rows(*a.block_chunks[1:3])
-    alone = arrange(codes[block == 1], block[block == 1], 4)
+    alone = arrange(codes[block == 1], block[block == 1], 4, level_counts(codes))
     np.testing.assert_array_equal(np.flatnonzero(block == 1)[alone.order], a.order[rows])
     np.testing.assert_array_equal(
         np.diff(alone.chunk_start),

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harmonypy_lite.design import MISSING_LEVEL, Design, design_from_columns, design_like
+from harmonypy_lite.design import Design, design_from_columns, design_from_parts, design_like
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
+from harmonypy_lite.levels import MISSING_LEVEL
 
 
 def frame(**columns: Any) -> pd.DataFrame:
@@ -229,3 +230,67 @@ def test_design_like__codes_other_cells_in_the_same_levels() -> None:
     with pytest.raises(InvalidInput, match=r"'donor' has 1 level\(s\) .* \(zz\); it saw a, b, c"):
         design_like(frame(sex=["m"], donor=["zz"]), design)
     assert design_like(crossed(), design).codes.tolist() == design.codes.tolist()
+
+
+def _cut(frame: pd.DataFrame, n: int) -> list[pd.DataFrame]:
+    return [frame.iloc[a : a + n] for a in range(0, len(frame), n)]
+
+
+@pytest.mark.parametrize("missing", ["refuse", "level"])
+@pytest.mark.parametrize("n", [1, 7, 1000])
+def test_design_from_parts__is_the_design_of_the_whole(missing: str, n: int) -> None:
+    draws = np.random.default_rng(0)
+    number = draws.integers(0, 12, 300)
+    frame = pd.DataFrame(
+        {
+            "text": np.array(list("qwertyuiopas"))[number],
+            "number": number % 11 * 10,
+            "float": (number % 5) / 4,
+            "categories": pd.Categorical(number % 7, categories=[3, 6, 99, 0, 1, 2, 5, 4]),
+            "nullable": pd.array(number % 3, dtype="Int64"),
+            "boolean": number % 2 == 0,
+            "mixed": np.array([1, "1", "b", 2.5], dtype=object)[number % 4],
+            "same": np.array(list("ASDFGHJKLQWE"))[number],
+            "constant": "x",
+        }
+    )
+    if missing == "level":
+        frame.loc[frame.index % 50 == 3, ["text", "float", "categories", "nullable"]] = None
+        frame = frame.astype({"text": object})
+        frame.loc[frame["text"].isna(), "text"] = np.nan
+    with pytest.warns(HarmonyWarning, match="left out") as said:
+        whole = design_from_columns(frame, missing=missing)
+    store = np.empty((300, frame.shape[1]), np.int32)
+    with pytest.warns(HarmonyWarning, match="left out") as said_again:
+        parts = design_from_parts(_cut(frame, n), list(frame), store, missing=missing)
+    assert [str(w.message) for w in said] == [str(w.message) for w in said_again]
+    assert not isinstance(parts.codes, np.ndarray)
+    np.testing.assert_array_equal(parts.codes[0:300], whole.codes)
+    assert parts.codes.shape == whole.codes.shape
+    assert parts.n_cells == 300
+    np.testing.assert_array_equal(parts.level_size, whole.level_size)
+    for name in ("covariates", "levels", "dropped", "dropped_levels", "given"):
+        assert getattr(parts, name) == getattr(whole, name), name
+
+
+def test_design_from_parts__refuses_what_the_whole_refuses() -> None:
+    frame = pd.DataFrame({"cell": [f"c{i}" for i in range(100)], "batch": ["a", None] * 50})
+
+    def design(name: str) -> Design:
+        return design_from_parts(_cut(frame, 9), [name], np.empty((100, 1), np.int32))
+
+    with pytest.raises(InvalidInput, match="missing values in 50 of 100 cells"):
+        design("batch")
+    with pytest.raises(InvalidInput, match="look like cell names"):
+        design("cell")
+
+
+def test_design_from_parts__categories_of_parts_are_joined_in_order_of_appearance() -> None:
+    parts = [
+        pd.DataFrame({"donor": pd.Categorical(["z", "b"] * 5, categories=["z", "b"])}),
+        pd.DataFrame({"donor": pd.Categorical(["a", "b"] * 5, categories=["b", "a"])}),
+    ]
+    design = design_from_parts(parts, ["donor"], np.empty((20, 1), np.int32))
+    assert design.levels == (("z", "b", "a"),)
+    assert design.codes[8:12].ravel().tolist() == [0, 1, 2, 1]
+    assert design.level_size.tolist() == [5, 10, 5]

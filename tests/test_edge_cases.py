@@ -14,16 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from harmonypy_lite.design import MISSING_LEVEL
+from harmonypy_lite.embedding import as_embedding
 from harmonypy_lite.errors import (
     HarmonyWarning,
     InvalidInput,
     NotConvergedWarning,
     NumericalError,
 )
+from harmonypy_lite.levels import MISSING_LEVEL
 from harmonypy_lite.method import loop
 from harmonypy_lite.params import HarmonyParams
-from harmonypy_lite.run import Integration, as_embedding, integrate_embedding
+from harmonypy_lite.run import Integration, integrate_embedding
 
 FLAVORS = ("harmony2", "harmony1", "pooled")
 

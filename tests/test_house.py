@@ -21,7 +21,7 @@ ENTRY_POINTS = {
     ("compat.py", "run_harmony"),
     ("datasets.py", "simulate"),
     ("estimator.py", "__init__"),
-    ("io.py", "integrate_file"),
+    ("io.py", "integrate_files"),
     ("metrics/score.py", "score"),
     ("pp.py", "harmony_integrate"),
 }

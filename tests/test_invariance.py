@@ -201,13 +201,13 @@ def test_theta_zero__leaves_the_assignments_of_a_block_alone() -> None:
     P = np.random.default_rng(0).normal(size=(5, 3))
     with Workers(1) as workers:
         found = []
-        for n_levels, penalty in ((3, P), (5, np.hstack([P, np.zeros((5, 2))]))):
+        for counts, penalty in (([3], P), ([3, 2], np.hstack([P, np.zeros((5, 2))]))):
             cells = InMemoryCells(
                 Z,
-                design.codes[:, : 1 + (n_levels > 3)],
+                design.codes[:, : len(counts)],
                 np.zeros_like(block),
                 1,
-                n_levels,
+                counts,
                 np.full(5, 0.1),
                 directions=False,
                 steep=False,
@@ -263,6 +263,16 @@ def test_replay__gives_the_same_bytes(flavor: str, layout: str, theta: float) ->
     assert len(result.replay.steps) == result.summary["iterations"] + shifts
     assert Z.tobytes() == before
     assert integrate(Z, frame, flavor=flavor, theta=theta, block_proportion=0.3).replay is None
+
+
+def test_replay__some_of_the_cells_give_the_same_bytes_whatever_levels_they_have() -> None:
+    Z, frame = twin.simulated(2500, 7, "three")
+    result = integrate(Z, frame, record=True)
+    assert result.replay is not None
+    # one donor: of the covariates, that with most levels has fewest here
+    some = np.flatnonzero(frame["donor"] == frame["donor"].iloc[0])
+    found = result.replay.correct(Z[some], result.design.take(some), some)
+    assert found.tobytes() == result.embedding[some].tobytes()
 
 
 @pytest.mark.parametrize("flavor", PAPERS)

@@ -234,7 +234,8 @@ def test_results__that_are_there_are_replaced_only_when_asked(path):
     assert changes(before, snapshot(path)) == set()
     integrate(path, key="chemistry", in_place=True, overwrite=True)
     assert changes(before, snapshot(path)) >= {RESULT, "uns/harmony/covariates"}
-    assert path.stat().st_size < size + 20_000  # no hole is left where the old array was
+    # the old array, 2,160 bytes, stays in the file: until the end it is the one that counts
+    assert path.stat().st_size < size + 40_000
     integrate(path, adjusted_basis="beside", in_place=True)
     assert {"obsm/beside", RESULT} <= snapshot(path).keys()
 

@@ -8,6 +8,7 @@ data alone: so no result depends on threads or on how much of the data is in mem
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,8 +81,18 @@ class Arrangement:
         """Return the tiles of the chunks ``first_chunk`` up to, not with, ``last_chunk``."""
         return slice(int(self.chunk_tiles[first_chunk]), int(self.chunk_tiles[last_chunk]))
 
+    def codes_at(self, rows: slice) -> np.ndarray:
+        """Return the (n, C) levels of held cells."""
+        return self.codes[rows]
 
-def arrange(codes: np.ndarray, block: np.ndarray, n_blocks: int) -> Arrangement:
+    def combination_at(self, rows: slice) -> np.ndarray:
+        """Return the (n,) numbers of the combinations of levels of held cells."""
+        return self.combination[rows]
+
+
+def arrange(
+    codes: np.ndarray, block: np.ndarray, n_blocks: int, level_counts: Sequence[int]
+) -> Arrangement:
     """Sort cells by block, then by combination of levels, and cut them into chunks and tiles.
 
     Parameters
@@ -92,16 +103,18 @@ def arrange(codes: np.ndarray, block: np.ndarray, n_blocks: int) -> Arrangement:
         (N,) block of each cell.
     n_blocks
         Number of blocks; some may be empty.
+    level_counts
+        (C,) levels of each covariate, whether all of them have cells here or not: some of the cells
+        must be worked on in the order of covariates that all of them have.
     """
-    n_levels_of = [len(_renumber(column)[1]) for column in codes.T]
-    codes = codes[:, np.argsort(n_levels_of, kind="stable")[::-1]]
+    codes = codes[:, by_size(level_counts)]
     combination, combinations = _combine(codes)
-    order = _sorted_order(block.astype(np.int64) * len(combinations) + combination)
+    order = sorted_order(block.astype(np.int64) * len(combinations) + combination)
     codes, combination = codes[order], combination[order]
     block_start = np.searchsorted(block[order], np.arange(n_blocks + 1))
-    chunk_start, block_chunks = _cut_chunks(block_start)
+    chunk_start, block_chunks = cut_chunks(block_start)
     pieces = list(itertools.pairwise(chunk_start))
-    starts = [a + _group(codes[a:b, 0])[:-1] for a, b in pieces]
+    starts = [a + tile_bounds(codes[a:b, 0])[:-1] for a, b in pieces]
     chunk_tiles = np.cumsum([0, *map(len, starts)])
     tile_start = np.append(np.concatenate(starts), len(order)).astype(np.int64)
     tile_level = codes[tile_start[:-1], 0]
@@ -114,15 +127,20 @@ def arrange(codes: np.ndarray, block: np.ndarray, n_blocks: int) -> Arrangement:
         block_chunks,
         tile_start,
         tile_level,
-        [_further_groups(codes[a:b]) for a, b in pieces],
+        [group_further(codes[a:b]) for a, b in pieces],
         chunk_tiles=chunk_tiles,
         block_levels=[
-            _runs(tile_level[a:b]) for a, b in itertools.pairwise(chunk_tiles[block_chunks])
+            runs(tile_level[a:b]) for a, b in itertools.pairwise(chunk_tiles[block_chunks])
         ],
     )
 
 
-def _runs(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def by_size(level_counts: Sequence[int]) -> np.ndarray:
+    """Return the order of the covariates, the one with most levels first."""
+    return np.argsort(level_counts, kind="stable")[::-1]
+
+
+def runs(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct values of a sorted array, and where each begins."""
     start = np.flatnonzero(np.diff(level, prepend=-1))
     return level[start], start
@@ -156,7 +174,7 @@ def _renumber(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return place[values], used
 
 
-def _sorted_order(key: np.ndarray) -> np.ndarray:
+def sorted_order(key: np.ndarray) -> np.ndarray:
     """Return the order that sorts `key`; equal keys stay in the order of the input."""
     # Sorting whole keys with the place in the low bits is several times faster than argsort.
     bits = max(1, int(key.size - 1).bit_length())
@@ -168,7 +186,8 @@ def _sorted_order(key: np.ndarray) -> np.ndarray:
     return order.astype(np.int32 if key.size < 2**31 else np.int64)
 
 
-def _cut_chunks(block_start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def cut_chunks(block_start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds of the chunks, and those of the blocks counted in chunks."""
     chunk_start: list[int] = []
     block_chunks = [0]
     for a, b in itertools.pairwise(block_start):
@@ -178,17 +197,17 @@ def _cut_chunks(block_start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array(chunk_start), np.array(block_chunks)
 
 
-def _further_groups(codes: np.ndarray) -> list[Groups]:
+def group_further(codes: np.ndarray) -> list[Groups]:
     """Group the cells of a chunk by the level of each covariate but the first."""
     groups = []
     for column in codes.T[1:]:
         members = np.argsort(column, kind="stable").astype(np.int32)
-        start = _group(column[members])
+        start = tile_bounds(column[members])
         groups.append(Groups(members, start, column[members[start[:-1]]]))
     return groups
 
 
-def _group(sorted_codes: np.ndarray) -> np.ndarray:
+def tile_bounds(sorted_codes: np.ndarray) -> np.ndarray:
     """Return the bounds of runs of equal codes, cut into tiles of at most TILE."""
     runs = np.flatnonzero(np.diff(sorted_codes, prepend=-1, append=-1))
     tiles = -(-np.diff(runs) // TILE)

@@ -49,10 +49,23 @@ class Affinities(NamedTuple):
 class Sums(NamedTuple):
     """Sums of an assignment, in int64 fixed point except for the energy."""
 
-    first: np.ndarray  # (T, K) R over each tile, that is, over levels of the first covariate
+    first: np.ndarray  # (T, K) R over each tile, or (M, K) over each level of the first covariate
     rest: np.ndarray  # (B, K) R over levels of the further covariates; (0, K) if there are none
     energy: np.ndarray  # (T,) float64, without the part that the tilt's scale adds
     direction: np.ndarray  # (1, d, L) R_ik u_i
+
+
+def added(parts: Sequence[Sums]) -> Sums:
+    """Put the sums of parts of a block together: nothing is rounded here."""
+    if len(parts) == 1:
+        return parts[0]
+    first, rest, energy, direction = zip(*parts, strict=True)
+    return Sums(
+        np.sum(first, axis=0),
+        np.sum(rest, axis=0),
+        np.concatenate(energy),
+        np.sum(direction, axis=0),
+    )
 
 
 class Scratch(threading.local):
@@ -285,3 +298,8 @@ def pad_rows(X: np.ndarray) -> np.ndarray:
     out = np.zeros((*X.shape[:-1], padded(X.shape[-1])), np.float32)
     out[..., : X.shape[-1]] = X
     return out
+
+
+def unit_above(largest: float) -> float:
+    """Return the power of two that all |z| up to `largest` are below: dividing by it is exact."""
+    return 2.0 ** math.frexp(largest)[1]

@@ -9,11 +9,11 @@ from harmonypy_lite.kernels.jit import kernel
 
 @kernel
 def gather_rows(X, order, factor, out):
-    """out_j = factor * X[order_j], in single precision. IN X (N,d), order (n). OUT out (n,d)."""
+    """out_j = factor * X[order_j], X in single precision. IN X (N,d), order (n). OUT out (n,d)."""
     for j in range(order.size):
         i = order[j]
         for p in range(out.shape[1]):
-            out[j, p] = np.float32(X[i, p] * factor)
+            out[j, p] = np.float32(np.float32(X[i, p]) * factor)
 
 
 @kernel

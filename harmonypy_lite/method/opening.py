@@ -206,10 +206,6 @@ class Shifted:
         self._before(W)
         return self._cells.run(CorrectAndAssign(W, task.Y))
 
-    def result(self) -> np.ndarray:
-        """Return the (N, d) float32 corrected cells in the order of the input; ends the run."""
-        return self._cells.result()
-
     def close(self) -> None:
         """Give back threads, files and memory."""
         self._cells.close()

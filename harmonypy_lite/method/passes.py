@@ -92,8 +92,5 @@ class Cells(Protocol):
     def run(self, task: Any, block: int | None = None) -> Any:
         """Carry out a pass over all cells, or over one block."""
 
-    def result(self) -> np.ndarray:
-        """Return the (N, d) float32 corrected cells in the order of the input; ends the run."""
-
     def close(self) -> None:
         """Give back threads, files and memory."""

@@ -1,0 +1,349 @@
+"""The passes over cells that are held a chunk at a time, wherever they are.
+
+Nothing is kept of R: affinities are made anew from the cells and from what was in force when their
+block was last assigned. A backend says how a chunk's cells are read and written (``_z``,
+``_z_hat``, ``_store``); one that can do more than that replaces a step.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from functools import singledispatchmethod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from harmonypy_lite.cells.arrangement import CHUNK, Arrangement
+from harmonypy_lite.cells.chunk import Affinities, ChunkWork, InForce, Sums, added, pad_rows
+from harmonypy_lite.cells.counted import Counted
+from harmonypy_lite.kernels import rows as row_kernels
+from harmonypy_lite.kernels.weights import Groups
+from harmonypy_lite.method.passes import (
+    Assign,
+    Assigned,
+    Correct,
+    CorrectAndAssign,
+    Moments,
+    Reassign,
+    SumExcluded,
+    SumMoments,
+)
+from harmonypy_lite.threads import Workers
+
+#: Bytes of tables of moments that the threads may hold together; further threads do without.
+_MOMENT_TABLES = 512 * 2**20
+
+
+class Span(NamedTuple):
+    """Whole chunks of one block, worked on by one thread."""
+
+    block: int
+    first: int
+    last: int
+
+
+class ChunkwiseCells:
+    """Does the passes; see the module's text.
+
+    Parameters
+    ----------
+    arrangement
+        Of all cells of the data.
+    shape
+        (N, d) of the whole data.
+    n_levels
+        B.
+    sigma
+        (K,) widths of the clusters.
+    directions
+        Whether assignments carry R'u.
+    steep
+        Whether penalties may leave the range of single precision once exponentiated.
+    workers
+        Threads; closed by :meth:`close`.
+    """
+
+    def __init__(
+        self,
+        arrangement: Arrangement | Counted,
+        shape: tuple[int, int],
+        n_levels: int,
+        sigma: np.ndarray,
+        *,
+        directions: bool,
+        steep: bool,
+        workers: Workers,
+    ) -> None:
+        self._arrangement, self._workers = arrangement, workers
+        self.n_blocks = len(arrangement.block_levels)
+        self._n_levels, self._n_clusters, self._n_dims = n_levels, sigma.size, shape[1]
+        self._n_covariates = arrangement.combinations.shape[1]
+        self._directions = directions
+        self._unit = 1.0
+        self._work = ChunkWork(sigma, n_levels, shape[0], steep=steep)
+        self._spans = [self._split_block(b) for b in range(self.n_blocks)]
+        self._in_force: list[InForce] = []
+        self._squares: np.ndarray | None = None
+
+    @singledispatchmethod
+    def run(self, task: object, block: int | None = None) -> Any:
+        """Carry out a pass over all cells, or over one block."""
+        raise TypeError(f"{type(self).__name__} does not know the pass {task!r}")
+
+    @run.register
+    def _(self, task: Assign) -> list[Assigned]:
+        neutral = self._put_in_force(task.Y)
+        return self._by_block(
+            self._workers.map(lambda span: self._assign(span, neutral), self._all_spans())
+        )
+
+    @run.register
+    def _(self, task: Reassign, block: int) -> Assigned:
+        in_force = self._in_force[block] = self._work.in_force(task.Y, task.P)
+        parts = self._workers.map(lambda span: self._sum_span(span, in_force), self._spans[block])
+        return self._join(block, parts)
+
+    @run.register
+    def _(self, task: SumMoments) -> Moments:
+        Q = len(self._arrangement.combinations) if self._n_covariates > 1 else 0
+        table = 8 * self._n_clusters * (self._n_levels * self._n_dims + Q)
+        n_tables = min(self._workers.count, max(1, _MOMENT_TABLES // table))
+        spans = iter(self._all_spans())
+        parts = self._workers.map(lambda s: self._sum_moments(s, Q), [spans] * n_tables)
+        M, G = parts[0]
+        for more_M, more_G in parts[1:]:
+            M += more_M
+            G += more_G
+        if self._squares is None:
+            self._squares = np.sum(self._workers.map(self._sum_squares, self._all_spans()), axis=0)
+        return self._moments(M, G, self._squares)
+
+    @run.register
+    def _(self, task: SumExcluded) -> np.ndarray:
+        excluded = np.ascontiguousarray(task.excluded.T)
+
+        def add(span: Span) -> np.ndarray:
+            out = np.zeros((self._n_dims, self._n_clusters), np.int64)
+            for chunk in self._chunks(span):
+                codes, combination = self._codes(chunk), self._combination(chunk)
+                affinities = self._affinities(chunk, self._in_force[span.block])
+                z = self._z(chunk)
+                self._work.add_excluded(affinities, codes, combination, excluded, z, out)
+            return out
+
+        return self._excluded(np.sum(self._workers.map(add, self._all_spans()), axis=0))
+
+    @run.register
+    def _(self, task: Correct) -> np.ndarray | None:
+        W = self._for_kernels(task.W)
+
+        def correct(span: Span) -> np.ndarray:
+            direction = np.zeros((1, self._n_dims, self._work.row_width), np.int64)
+            for chunk in self._chunks(span):
+                affinities = self._affinities(chunk, self._in_force[span.block])
+                z_hat = self._corrected(chunk, affinities, W)
+                if self._directions:
+                    codes, start = self._codes(chunk), self._groups(chunk)[0].start
+                    self._work.add_direction(affinities, codes, start, z_hat, direction)
+                self._store(chunk, z_hat)
+            return direction[0, :, : self._n_clusters].T
+
+        sums = self._workers.map(correct, self._all_spans())
+        return self._direction(np.sum(sums, axis=0)) if self._directions else None
+
+    @run.register
+    def _(self, task: CorrectAndAssign) -> list[Assigned]:
+        W = self._for_kernels(task.W)
+        before, neutral = self._in_force, self._put_in_force(task.Y)
+
+        def correct_and_assign(span: Span) -> Sums:
+            return self._correct_and_assign(span, before[span.block], neutral, W)
+
+        return self._by_block(self._workers.map(correct_and_assign, self._all_spans()))
+
+    @property
+    def in_force(self) -> list[InForce]:
+        """What each block's assignment was made from; with it `restore` brings R back."""
+        return list(self._in_force)
+
+    def restore(self, in_force: list[InForce]) -> None:
+        """Make R again what it was when `in_force` was read, for cells that stand as then."""
+        self._in_force = list(in_force)
+
+    def take_steps(self, steps: Sequence[tuple[list[InForce], np.ndarray]]) -> None:
+        """Correct the cells step after step; of each, what R was made from, and W for kernels."""
+
+        def correct(span: Span) -> None:
+            for chunk in self._chunks(span):
+                codes, z_hat = self._codes(chunk), self._z(chunk)
+                for in_force, W in steps:
+                    affinities = self._work.affinities(z_hat, codes, in_force[span.block])
+                    z_hat = self._corrected(chunk, affinities, W)
+                self._store(chunk, z_hat)
+
+        self._workers.map(correct, self._all_spans())
+
+    def close(self) -> None:
+        """End the threads."""
+        self._workers.close()
+
+    # What a backend says.
+
+    def _z(self, chunk: Span) -> np.ndarray:
+        """Return the cells as they came, in units of `_unit`."""
+        raise NotImplementedError
+
+    def _z_hat(self, piece: Span) -> np.ndarray:
+        """Return the corrected cells, in units of `_unit`."""
+        raise NotImplementedError
+
+    def _store(self, chunk: Span, z_hat: np.ndarray) -> None:
+        """Keep the corrected cells."""
+        raise NotImplementedError
+
+    # How the cells are cut.
+
+    def _split_block(self, block: int) -> list[Span]:
+        first, last = self._arrangement.block_chunks[block : block + 2]
+        rows = self._rows(Span(block, first, last))
+        parts = max(1, min(self._workers.count, last - first, (rows.stop - rows.start) // CHUNK))
+        cuts = np.linspace(first, last, parts + 1).astype(int)
+        return [Span(block, int(a), int(b)) for a, b in itertools.pairwise(cuts)]
+
+    def _all_spans(self) -> list[Span]:
+        return [span for spans in self._spans for span in spans]
+
+    def _chunks(self, span: Span) -> Iterator[Span]:
+        return (Span(span.block, c, c + 1) for c in range(span.first, span.last))
+
+    def _pieces(self, span: Span) -> Iterator[Span]:
+        """What kernels are given at once."""
+        return self._chunks(span)
+
+    def _groups(self, piece: Span) -> list[Groups]:
+        return self._arrangement.groups(piece.first, piece.last)
+
+    def _rows(self, span: Span) -> slice:
+        return self._arrangement.rows(span.first, span.last)
+
+    def _codes(self, span: Span) -> np.ndarray:
+        return self._arrangement.codes_at(self._rows(span))
+
+    def _combination(self, span: Span) -> np.ndarray:
+        return self._arrangement.combination_at(self._rows(span))
+
+    # One thread's work.
+
+    def _affinities(self, piece: Span, in_force: InForce) -> Affinities:
+        return self._work.affinities(self._z_hat(piece), self._codes(piece), in_force)
+
+    def _assign(self, span: Span, neutral: InForce) -> Sums:
+        return self._sum_span(span, neutral)
+
+    def _correct_and_assign(
+        self, span: Span, before: InForce, neutral: InForce, W: np.ndarray
+    ) -> Sums:
+        for chunk in self._chunks(span):
+            self._store(chunk, self._corrected(chunk, self._affinities(chunk, before), W))
+        return self._sum_span(span, neutral)
+
+    def _sum_span(self, span: Span, in_force: InForce) -> Sums:
+        """Sum R over the levels, with `in_force`."""
+        arrangement = self._arrangement
+        tiles = arrangement.tiles(span.first, span.last)
+        sums = self._new_sums(span)
+        for piece in self._pieces(span):
+            own = arrangement.tiles(piece.first, piece.last)
+            place = slice(own.start - tiles.start, own.stop - tiles.start)
+            affinities, codes = self._affinities(piece, in_force), self._codes(piece)
+            tile_start = arrangement.tile_start[own.start : own.stop + 1] - self._rows(piece).start
+            self._work.sum_levels(affinities, codes, tile_start, sums, place)
+            if self._directions:
+                z_hat = self._z_hat(piece)
+                self._work.add_direction(affinities, codes, tile_start, z_hat, sums.direction)
+        return self._of_levels(span, sums)
+
+    def _new_sums(self, span: Span) -> Sums:
+        tiles = self._arrangement.tiles(span.first, span.last)
+        return self._work.new_sums(tiles.stop - tiles.start, self._n_dims, self._n_covariates)
+
+    def _of_levels(self, span: Span, sums: Sums) -> Sums:
+        """Add the sums of tiles up for the levels of the block (M, K); exact, being integers."""
+        levels, start = self._arrangement.block_levels[span.block]
+        block_start = self._arrangement.chunk_tiles[self._arrangement.block_chunks[span.block]]
+        first_tile = self._arrangement.chunk_tiles[span.first] - block_start
+        bounds = np.clip(np.append(start - first_tile, len(sums.first)), 0, len(sums.first))
+        own = np.flatnonzero(np.diff(bounds))
+        out = np.zeros((levels.size, self._n_clusters), np.int64)
+        if own.size:
+            out[own] = np.add.reduceat(sums.first, bounds[own], axis=0)
+        return sums._replace(first=out)
+
+    def _sum_moments(self, spans: Iterator[Span], Q: int) -> tuple[np.ndarray, np.ndarray]:
+        """Sum the moments of the spans that this thread draws, and of Q combinations of levels."""
+        M = np.zeros((self._n_levels, self._n_dims, self._work.row_width), np.int64)
+        G = np.zeros((Q, self._n_clusters), np.int64)
+        for piece in itertools.chain.from_iterable(map(self._pieces, spans)):
+            codes = self._codes(piece)
+            affinities = self._affinities(piece, self._in_force[piece.block])
+            self._work.add_moments(affinities, codes, self._groups(piece), self._z(piece), M)
+            if Q:
+                self._work.add_combinations(affinities, codes, self._combination(piece), G)
+        return M[..., : self._n_clusters], G
+
+    def _sum_squares(self, span: Span) -> np.ndarray:
+        """Sum z^2, in fixed point."""
+        out = np.zeros(self._n_dims, np.int64)
+        for chunk in self._chunks(span):
+            row_kernels.add_squares(self._z(chunk), self._work.fixed.scale, out)
+        return out
+
+    def _corrected(self, chunk: Span, affinities: Affinities, W: np.ndarray) -> np.ndarray:
+        groups = self._groups(chunk)
+        return self._work.corrected(affinities, self._codes(chunk), groups, self._z(chunk), W)
+
+    # What the threads found, put together.
+
+    def _by_block(self, parts: list[Sums]) -> list[Assigned]:
+        found = iter(parts)
+        return [self._join(b, [next(found) for _ in self._spans[b]]) for b in range(self.n_blocks)]
+
+    def _join(self, block: int, parts: list[Sums]) -> Assigned:
+        sums = added(parts)
+        levels, _ = self._arrangement.block_levels[block]
+        start, in_force = np.arange(levels.size), self._in_force[block]
+        levels, weight, energy = self._work.fold(sums.first, levels, start, in_force)
+        if sums.rest.size:
+            further, more, extra = self._work.fold_rest(sums.rest, in_force)
+            levels = np.concatenate([levels, further])
+            order = np.argsort(levels)
+            levels, weight = levels[order], np.concatenate([weight, more])[order]
+            energy += extra
+        energy += math.fsum(sums.energy)
+        direction = sums.direction[0, :, : self._n_clusters].T if self._directions else None
+        return Assigned(block, levels, weight, energy, direction)
+
+    def _moments(self, M: np.ndarray, G: np.ndarray, squares: np.ndarray) -> Moments:
+        to_float, combinations = self._work.fixed.to_float, self._arrangement.combinations
+        level_sum = to_float(M).transpose(2, 0, 1) * self._unit
+        square_sum = to_float(squares) * self._unit**2
+        if self._n_covariates == 1:
+            return Moments(level_sum, None, None, square_sum)
+        return Moments(level_sum, combinations, to_float(G).T, square_sum)
+
+    def _excluded(self, sums: np.ndarray) -> np.ndarray:
+        return self._work.fixed.to_float(sums).T * self._unit
+
+    def _direction(self, sums: np.ndarray) -> np.ndarray:
+        return self._work.fixed.to_float(sums)
+
+    def _put_in_force(self, Y: np.ndarray) -> InForce:
+        """Make all blocks be assigned without penalty."""
+        neutral = self._work.in_force(Y)
+        self._in_force = [neutral] * self.n_blocks
+        return neutral
+
+    def _for_kernels(self, W: np.ndarray) -> np.ndarray:
+        return pad_rows((W / self._unit).transpose(1, 0, 2))

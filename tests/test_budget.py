@@ -1,0 +1,110 @@
+"""Which way to hold the cells is chosen, and from what."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harmonypy_lite import budget
+from harmonypy_lite.budget import Load, available_memory, choose, parse_size
+from harmonypy_lite.errors import InvalidInput
+
+MILLION = Load(1_000_000, 50, 100, 20, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("2G", 2**31),
+        ("2g", 2**31),
+        ("1.5 GiB", 3 * 2**29),
+        ("10K", 10240),
+        (7, 7),
+        ("3TB", 3 << 40),
+    ],
+)
+def test_parse_size__reads_sizes(text: str | int, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "2X", "-1G", "G", "fastest", "0", "1e9", True])
+def test_parse_size__refuses_what_is_none(text: str) -> None:
+    with pytest.raises(InvalidInput, match="give a size, such as 2G"):
+        parse_size(text)
+
+
+def test_choose__takes_the_fastest_way_that_fits() -> None:
+    needed = {mode: MILLION.memory(mode) for mode in budget.MODES}
+    assert needed["fast"] > needed["lean"] > needed["scratch"]
+    for mode, size in needed.items():
+        found = choose(MILLION, size)
+        assert (found.mode, found.needed, found.allowed, found.asked) == (mode, size, size, False)
+    assert choose(MILLION, needed["lean"] - 1).mode == "scratch"
+    assert choose(MILLION, 1).mode == "scratch"
+    assert choose(MILLION, 1, may_stream=False).mode == "lean"
+    assert choose(MILLION, "fast").asked
+
+
+def test_choose__takes_half_of_what_is_available(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "available_memory", lambda: 2 * MILLION.memory("lean"))
+    assert choose(MILLION).mode == "lean"
+    assert choose(MILLION).allowed == MILLION.memory("lean")
+
+
+def test_load__memory_on_disk_does_not_grow_with_the_cells() -> None:
+    more = Load(100_000_000, 50, 100, 20, 1, 2)
+    assert more.memory("scratch") == MILLION.memory("scratch") < 700 * 10**6
+    assert more.memory("lean") > 50 * MILLION.memory("lean") / 2
+    assert more.disk("scratch") > 4e10 > 5e8 > MILLION.disk("scratch") > 4e8
+    assert more.disk("lean") == 0
+    assert more.seconds("scratch") == pytest.approx(100 * MILLION.seconds("scratch"))
+
+
+def group(folder: Path, **files: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+
+
+def test_available_memory__hears_the_limits_of_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proc, root = tmp_path / "proc", tmp_path / "cgroup"
+    group(proc, cgroup="0::/outer/inner\n")
+    group(root)
+    assert budget._of_containers(proc, root) == []
+    stat = "anon 5\ninactive_file 300\nactive_file 7\n"
+    inner = root / "outer" / "inner"
+    group(inner, memory__max="max\n", memory__current="900", memory__stat=stat)
+    assert budget._of_containers(proc, root) == []
+    group(root / "outer", memory__max="1000\n", memory__current="900", memory__stat=stat)
+    assert budget._of_containers(proc, root) == [400]
+    group(inner, memory__max="200")
+    assert budget._of_containers(proc, root) == [0, 400]
+    monkeypatch.setattr(budget, "_of_containers", lambda: [0, 400])
+    assert available_memory() == 1
+
+
+def test_available_memory__hears_the_first_version_of_control_groups(tmp_path: Path) -> None:
+    proc, root = tmp_path / "proc", tmp_path / "cgroup"
+    group(proc, cgroup="9:name=systemd:/\n4:cpu,memory:/docker/abc\n0::/\n")
+    group(
+        root / "memory",  # in a container its own group is mounted at the root
+        memory__limit_in_bytes="5000",
+        memory__usage_in_bytes="4500",
+        memory__stat="total_inactive_file 250\n",
+    )
+    assert budget._of_containers(proc, root) == [750]
+    group(root / "memory", memory__limit_in_bytes="9223372036854771712")
+    assert budget._of_containers(proc, root) == []
+
+
+def test_available_memory__is_that_of_the_machine_at_most() -> None:
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        pytest.skip("this system has no /proc/meminfo")
+    found = re.search(r"MemTotal:\s+(\d+)", meminfo.read_text())
+    assert found is not None
+    assert 0 < available_memory() <= int(found[1]) * 1024
