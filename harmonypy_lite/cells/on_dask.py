@@ -51,16 +51,6 @@ class Terms(NamedTuple):
     steep: bool
     unit: float
 
-    @property
-    def sizes(self) -> tuple[int, int, np.ndarray]:
-        """Return arguments of `ChunkwiseCells`, by place."""
-        return self.n_dims, self.n_levels, self.sigma
-
-    @property
-    def how(self) -> dict[str, bool]:
-        """Return arguments of `ChunkwiseCells`, by name."""
-        return {"directions": self.directions, "steep": self.steep}
-
 
 class LostShard(OSError):
     """A worker does not have the shard that it should have: it was started anew."""
@@ -97,7 +87,15 @@ class Shard(ChunkwiseCells):
     ) -> None:
         arrangement = Counted(terms.counts, terms.combinations)
         self._own = cuts_of(arrangement, n_shards)[:, number : number + 2]
-        super().__init__(arrangement, *terms.sizes, **terms.how, workers=workers)
+        super().__init__(
+            arrangement,
+            terms.n_dims,
+            terms.n_levels,
+            terms.sigma,
+            directions=terms.directions,
+            steep=terms.steep,
+            workers=workers,
+        )
         self._unit = terms.unit
         bounds = arrangement.chunk_start[self._own]
         self._start = bounds[:, 0]
@@ -174,7 +172,15 @@ class DaskCells(ChunkwiseCells):
 
     def __init__(self, client: Any, terms: Terms, deal: Callable[[np.ndarray], list[Any]]) -> None:
         self._counted = Counted(terms.counts, terms.combinations)
-        super().__init__(self._counted, *terms.sizes, **terms.how, workers=Workers(1))
+        super().__init__(
+            self._counted,
+            terms.n_dims,
+            terms.n_levels,
+            terms.sigma,
+            directions=terms.directions,
+            steep=terms.steep,
+            workers=Workers(1),
+        )
         self._unit = terms.unit
         self._client, self._terms, self._deal = client, terms, deal
         self._key = uuid.uuid4().hex
