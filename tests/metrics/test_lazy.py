@@ -46,7 +46,7 @@ def test_lazy__chunked_columns_and_bad_values_are_refused() -> None:
     with pytest.raises(InvalidInput, match=r"rechunk\(\{1: -1\}\)"):
         pcr(da.from_array(Z, chunks=(300, 2)), batch)
     Z[5, 1] = np.nan
-    with pytest.raises(InvalidInput, match="a partition of it.* has NaN or infinite values"):
+    with pytest.raises(InvalidInput, match=r"a partition of it.* has NaN or infinite values"):
         pcr(da.from_array(Z, chunks=(300, 4)), batch)
 
 
