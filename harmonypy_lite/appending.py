@@ -228,6 +228,8 @@ def _build(
         address = int(h5py.h5g.get_objinfo(root.id).objno[0])
         file.flush()
         view.freeze()
+    if view.error is not None:
+        raise view.error
     view.seek(0)
     return old.turned(address, old.end_of(view.read(112) or b""))
 

@@ -192,7 +192,7 @@ def note_appending(folder: Path | None, path: Path) -> None:
 
     Were the process killed meanwhile, the file would look like one that has changed.
     """
-    if folder is not None:
+    if folder is not None and path.is_file():
         made = folder / (_APPENDING + ".new")
         made.write_text(json.dumps({"path": str(path), **appending.note(path)}))
         os.replace(made, folder / _APPENDING)

@@ -13,7 +13,8 @@ _PAGE = 4096
 class FileView(io.RawIOBase):
     """A file of which all before `end` stays as it is: changes there are seen here only.
 
-    With `dry`, changes behind the end are seen here only, too.
+    With `dry`, changes behind the end are seen here only, too. If a write behind the end fails, all
+    that follow are passed over, and `error` says why.
     """
 
     def __init__(self, handle: int, end: int, *, dry: bool = False) -> None:
@@ -22,6 +23,7 @@ class FileView(io.RawIOBase):
         self._size = self._old_end = end
         self._at = 0
         self._frozen = False
+        self.error: BaseException | None = None
         self._pages: dict[int, bytearray] = {}
 
     def readable(self) -> bool:
@@ -50,7 +52,7 @@ class FileView(io.RawIOBase):
         if self._frozen:
             return self._size
         self._size = self._at if size is None else size
-        if not self._dry:
+        if not self._dry and self.error is None:
             os.ftruncate(self._handle, max(self._size, self._end))
         return self._size
 
@@ -86,8 +88,11 @@ class FileView(io.RawIOBase):
             own = view[start - first : stop - first]
             self._pages[page][start % _PAGE : start % _PAGE + len(own)] = own
         at = max(first, self._end)
-        while at < last:
-            at += os.pwrite(self._handle, view[at - first :], at)
+        try:
+            while at < last and self.error is None:
+                at += os.pwrite(self._handle, view[at - first :], at)
+        except BaseException as error:  # HDF5 would go on and lose it: to be raised by the caller
+            self.error = error
         self._size = max(self._size, last)
         self._at = last
         return len(view)

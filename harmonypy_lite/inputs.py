@@ -154,5 +154,10 @@ class Unchanged:
 
 
 def _fingerprint(path: Path) -> tuple[int, ...]:
+    if path.is_dir():  # a zarr store: of a change inside, the folder itself tells nothing
+        kinds = [path / kind for kind in ("obs", "obsm")]
+        inside = [entry.stat() for kind in kinds for entry in kind.rglob("*") if entry.is_file()]
+        latest = max((entry.st_mtime_ns for entry in inside), default=0)
+        return len(inside), sum(entry.st_size for entry in inside), latest
     found = os.stat(path)
     return found.st_ino, found.st_size, found.st_mtime_ns

@@ -75,7 +75,7 @@ class FileResult:
 
 
 def integrate_file(path: PathLike, key: str | Sequence[str], **options: Any) -> FileResult:
-    """Integrate the embedding in an .h5ad file; the result is complete or absent.
+    """Integrate the embedding in an .h5ad file or a zarr store; the result is complete or absent.
 
     Only the columns `key` and the embedding are read, and never the whole embedding where it does
     not fit into `memory`: the bytes are the same in all modes. All else is copied untouched.
@@ -83,7 +83,7 @@ def integrate_file(path: PathLike, key: str | Sequence[str], **options: Any) -> 
     Parameters
     ----------
     path
-        The .h5ad file.
+        The file.
     key
         Column or columns of obs that tell batches apart.
     options

@@ -68,11 +68,17 @@ def plan(
     if in_place:
         return Target(real, real, str(source), _mode(real, source, "input"))
     shown = default_output(source) if out is None else out
-    _refuse_folder(shown, example=default_output(source).name)
-    if shown.suffix not in (".h5ad", source.suffix):
+    if shown.is_dir() and source.is_dir():
         raise InvalidInput(
-            f"The output {shown} does not end in .h5ad, the format that is written: give such a "
-            f"name, -o {shown.with_suffix('.h5ad')}."
+            f"The output {shown} exists already, and a folder is not replaced: remove it, or write "
+            "elsewhere with -o."
+        )
+    _refuse_folder(shown, example=default_output(source).name)
+    ending = ".zarr" if source.is_dir() else ".h5ad"
+    if shown.suffix not in (ending, source.suffix):
+        raise InvalidInput(
+            f"The output {shown} does not end in {ending}, the format that is written: give such a "
+            f"name, -o {shown.with_suffix(ending)}."
         )
     path = shown.resolve()
     if path == real or (path.exists() and path.samefile(real)):
@@ -163,7 +169,7 @@ def check_space(target: Target, extra: int) -> int:
     """
     needed = extra + _SPARE
     if not target.appends and not _shares_blocks(target):
-        needed += target.source.stat().st_size
+        needed += size_of(target.source)
     free = shutil.disk_usage(target.path.parent).free
     if free < needed:
         raise InvalidInput(
@@ -172,6 +178,13 @@ def check_space(target: Target, extra: int) -> int:
             "or choose another place with -o FILE."
         )
     return needed
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder."""
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
 
 
 def human(n_bytes: float) -> str:
@@ -202,20 +215,23 @@ def replacing(target: Target) -> Iterator[Path]:
     """
     copy = target.path.with_name(f".{target.path.name[:200]}.{secrets.token_hex(4)}.partial")
     # not tempfile.mkstemp: its files are closed to everyone else, an output should follow the umask
-    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    if not target.source.is_dir():
+        os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
         _copy(target.source, copy)
         yield copy
         _settle(copy, target)
         os.replace(copy, target.path)
     except BaseException:
-        copy.unlink(missing_ok=True)
+        shutil.rmtree(copy) if copy.is_dir() else copy.unlink(missing_ok=True)
         raise
     _sync_folder(target.path.parent)
 
 
 def _settle(copy: Path, target: Target) -> None:
     """Bring the bytes to the disk before the name points to them, with the old file's mode."""
+    if copy.is_dir():
+        return
     with open(copy, "r+b") as handle:  # Windows syncs only what is open for writing
         os.fsync(handle.fileno())
     if target.mode is not None:
@@ -235,8 +251,16 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _copy(source: Path, copy: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, copy, copy_function=_copy_one)
+        return
     if not _clone(source, copy):
         shutil.copyfile(source, copy)
+
+
+def _copy_one(source: str, copy: str) -> None:
+    Path(copy).touch()
+    _copy(Path(source), Path(copy))
 
 
 def _clone(source: Path, copy: Path) -> bool:
@@ -254,6 +278,8 @@ def _clone(source: Path, copy: Path) -> bool:
 
 
 def _shares_blocks(target: Target) -> bool:
+    if target.source.is_dir():
+        return False
     probe = target.path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))

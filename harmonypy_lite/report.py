@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from harmonypy_lite.output import human
+from harmonypy_lite.output import human, size_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ def summary_text(
     lines.append(("time", f"{duration(summary['seconds'])} ({inside})"))
     lines.append(("memory", memory_text(done[0].choice, resumed=done[0].resumed)))
     for label, each in zip(["written", *[""] * len(done)], done, strict=False):
-        size = human(each.path.stat().st_size)
+        size = human(size_of(each.path))
         lines.append((label, f"obsm[{adjusted_basis!r}] in {each.path} ({size})"))
     return "\n".join(f"{label:<11} {text}" for label, text in lines)
 

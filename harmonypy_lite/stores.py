@@ -119,10 +119,16 @@ def open_store(path: str | os.PathLike[str]) -> Iterator[CellStore]:
     Raises
     ------
     InvalidInput
-        It is absent, closed to us, or no .h5ad file.
+        It is absent, closed to us, or neither an .h5ad file nor a zarr store of AnnData.
     """
     where = Path(path).expanduser()
     check_readable(where)
+    if where.is_dir():
+        from harmonypy_lite.zarr_store import open_zarr
+
+        with open_zarr(where) as store:
+            yield store
+        return
     import h5py
 
     try:
@@ -300,12 +306,9 @@ def check_readable(path: Path) -> None:
     if not path.exists():
         raise InvalidInput(f"There is no file {path}.{_nearby(path)}")
     if path.is_dir():
-        if any((path / name).exists() for name in (".zgroup", ".zattrs", "zarr.json")):
-            raise InvalidInput(
-                f"{path} is a zarr store, which cannot be integrated yet: save it as .h5ad with "
-                "anndata.read_zarr(...).write_h5ad(...)."
-            )
-        raise InvalidInput(f"{path} is a folder: give the .h5ad file in it.")
+        if any((path / name).is_file() for name in (".zgroup", "zarr.json")):
+            return
+        raise InvalidInput(f"{path} is a folder: give the .h5ad file in it, or a zarr store.")
     if not os.access(path, os.R_OK):
         raise InvalidInput(f"{path} may not be read: ask its owner for read permission.")
     if path.stat().st_size == 0:

@@ -223,13 +223,13 @@ def test_open_store__a_file_that_cannot_be_used_says_why_and_what_to_do(tmp_path
     packed = tmp_path / "packed.h5ad.gz"
     packed.write_bytes(gzip.compress(good.read_bytes()))
     (tmp_path / "store.zarr").mkdir()
-    (tmp_path / "store.zarr" / ".zgroup").touch()
+    (tmp_path / "store.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
     for name, said in {
         "text.h5ad": "no HDF5 file.*write_h5ad",
         "short.h5ad": "cut off.*download it again",
         "empty.h5ad": "empty.*download it again",
         "packed.h5ad.gz": "gunzip",
-        "store.zarr": "zarr store.*write_h5ad",
+        "store.zarr": "zarr store without obs",
         ".": "is a folder",
         "goood.h5ad": "no file.*Did you mean .*good.h5ad",
     }.items():

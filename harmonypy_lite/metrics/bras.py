@@ -15,11 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from harmonypy_lite.errors import NotApplicable
 from harmonypy_lite.kernels.groups import add_unit_rows, batch_silhouettes
-from harmonypy_lite.metrics.inputs import Categories, as_categories, as_embedding
+from harmonypy_lite.metrics.inputs import Categories, as_categories
 from harmonypy_lite.metrics.lisi import average_over
-from harmonypy_lite.threads import map_threads
-
-_ROWS = 32_768
+from harmonypy_lite.metrics.rows import Rows, rows_of
 
 
 def bras(embedding: ArrayLike, batch: Any, label: Any, *, n_jobs: int | None = None) -> float:
@@ -32,7 +30,8 @@ def bras(embedding: ArrayLike, batch: Any, label: Any, *, n_jobs: int | None = N
     Parameters
     ----------
     embedding : (N, d)
-        Cells in rows. A zero row has no direction; its distance to every other cell is 1.
+        Cells in rows; a Dask array is read partition by partition. A zero row has no direction;
+        its distance to every other cell is 1.
     batch, label : (N,)
         Categories of the cells.
     n_jobs
@@ -67,30 +66,23 @@ def bras_per_cell(
 
     Parameters and errors are those of `bras`.
     """
-    points = as_embedding(embedding)
+    points = rows_of(embedding)
     batches = as_categories(batch, len(points), "batch")
     labels = as_categories(label, len(points), "label")
     groups = _group(batches, labels)
     sums = _sum_unit_rows(points, groups, n_jobs)
-    others = np.zeros((labels.n, points.shape[1]))
+    others = np.zeros((labels.n, points.d))
     np.add.at(others, groups.label, sums)
     others = others[groups.label] - sums
     n_others = labels.sizes[groups.label] - groups.sizes
-    values = np.empty(len(points))
+    sizes, n_others = groups.sizes, np.maximum(n_others, 1)
 
-    def rows(first: int) -> None:
-        piece = slice(first, first + _ROWS)
-        batch_silhouettes(
-            points[piece],
-            groups.codes[piece],
-            sums,
-            groups.sizes,
-            others,
-            np.maximum(n_others, 1),
-            values[piece],
-        )
+    def score(rows: NDArray[np.floating], codes: NDArray[np.int64]) -> NDArray[np.float64]:
+        out = np.empty(len(rows))
+        batch_silhouettes(rows, codes, sums, sizes, others, n_others, out)
+        return out
 
-    map_threads(rows, range(0, len(points), _ROWS), n_jobs)
+    values = np.concatenate(points.map(score, groups.codes, n_jobs=n_jobs))
     n_batches = np.bincount(groups.label, minlength=labels.n)
     skipped = (n_batches < 2) | (n_batches == labels.sizes)
     if skipped.all():
@@ -116,15 +108,13 @@ def _group(batches: Categories, labels: Categories) -> _Groups:
     return _Groups(rank[pairs], counts[used], used // batches.n)
 
 
-def _sum_unit_rows(
-    points: NDArray[np.floating], groups: _Groups, n_jobs: int | None
-) -> NDArray[np.float64]:
+def _sum_unit_rows(points: Rows, groups: _Groups, n_jobs: int | None) -> NDArray[np.float64]:
     """Return the sum of the unit rows of each group, pieces added in order."""
+    shape = (len(groups.sizes), points.d)
 
-    def rows(first: int) -> NDArray[np.float64]:
-        piece = slice(first, first + _ROWS)
-        sums = np.zeros((len(groups.sizes), points.shape[1]))
-        add_unit_rows(points[piece], groups.codes[piece], sums)
+    def add(rows: NDArray[np.floating], codes: NDArray[np.int64]) -> NDArray[np.float64]:
+        sums = np.zeros(shape)
+        add_unit_rows(rows, codes, sums)
         return sums
 
-    return np.sum(map_threads(rows, range(0, len(points), _ROWS), n_jobs), axis=0)
+    return np.sum(points.map(add, groups.codes, n_jobs=n_jobs), axis=0)

@@ -15,13 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput, NotApplicable
 from harmonypy_lite.kernels.groups import add_centred_rows
-from harmonypy_lite.metrics.inputs import as_categories, as_embedding, at_least_two
-from harmonypy_lite.threads import map_threads
-
-_ROWS = 32_768
+from harmonypy_lite.metrics.inputs import as_categories, at_least_two
+from harmonypy_lite.metrics.rows import Rows, rows_of
 
 
-def pcr(embedding: ArrayLike, batch: Any, *, n_jobs: int | None = None) -> float:
+def pcr(embedding: ArrayLike | Rows, batch: Any, *, n_jobs: int | None = None) -> float:
     """Compute the share of the variance that lies between batches (0 to 1, low is mixed).
 
     It sees differences of means only: batches of the same mean and other shapes score 0. Batches
@@ -30,7 +28,7 @@ def pcr(embedding: ArrayLike, batch: Any, *, n_jobs: int | None = None) -> float
     Parameters
     ----------
     embedding : (N, d)
-        Cells in rows.
+        Cells in rows; a Dask array is read partition by partition.
     batch : (N,)
         Always taken as categories, also when numeric.
     n_jobs
@@ -53,22 +51,23 @@ def pcr(embedding: ArrayLike, batch: Any, *, n_jobs: int | None = None) -> float
     >>> pcr(cells, donor) < 0.02
     True
     """
-    points = as_embedding(embedding)
+    points = rows_of(embedding)
     batches = as_categories(batch, len(points), "batch")
     at_least_two(batches, "PCR")
-    centre = points.mean(axis=0, dtype=np.float64)
+    centre, n_batches = points.mean(), batches.n
 
-    def rows(first: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        piece = slice(first, first + _ROWS)
-        sums, squares = np.zeros((batches.n, len(centre))), np.zeros(len(centre))
-        add_centred_rows(points[piece], centre, batches.codes[piece], sums, squares)
+    def add(
+        rows: NDArray[np.floating], codes: NDArray[np.int32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        sums, squares = np.zeros((n_batches, len(centre))), np.zeros(len(centre))
+        add_centred_rows(rows, centre, codes, sums, squares)
         return sums, squares
 
-    parts = map_threads(rows, range(0, len(points), _ROWS), n_jobs)
+    parts = points.map(add, batches.codes, n_jobs=n_jobs)
     sums = np.sum([part[0] for part in parts], axis=0)
     total = np.sum([part[1] for part in parts])
     # what the rounding of the mean leaves behind in a constant embedding
-    if total <= points.size * (1e-14 * np.abs(centre).max()) ** 2:
+    if total <= points.n * points.d * (1e-14 * np.abs(centre).max()) ** 2:
         raise NotApplicable("PCR divides by the variance, but all cells are at the same point.")
     between = np.sum(sums**2 / batches.sizes[:, None])
     return float(min(between / total, 1.0))
@@ -110,7 +109,7 @@ def pcr_comparison(
     >>> round(pcr_comparison(shifted, cells, donor), 1)
     1.0
     """
-    before, after = as_embedding(pre, "pre"), as_embedding(post, "post")
+    before, after = rows_of(pre, "pre"), rows_of(post, "post")
     if len(before) != len(after):
         raise InvalidInput(f"pre has {len(before)} cells and post {len(after)}.")
     explained = pcr(before, batch, n_jobs=n_jobs)

@@ -77,7 +77,7 @@ def test_bras__scores_identical_cells_as_mixed():
 
 
 def test_bras__gives_the_same_bytes_for_any_number_of_threads(monkeypatch):
-    monkeypatch.setattr(sys.modules["harmonypy_lite.metrics.bras"], "_ROWS", 100)
+    monkeypatch.setattr(sys.modules["harmonypy_lite.metrics.rows"], "_ROWS", 100)
     cells, batch, label = world(n_cells=1000)
     one, three = (bras_per_cell(cells, batch, label, n_jobs=n).tobytes() for n in (1, 3))
     assert one == three

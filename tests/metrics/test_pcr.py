@@ -50,7 +50,7 @@ def test_pcr_comparison__is_the_share_removed_and_never_negative():
 
 
 def test_pcr__gives_the_same_bytes_for_any_number_of_threads(monkeypatch):
-    monkeypatch.setattr(sys.modules["harmonypy_lite.metrics.pcr"], "_ROWS", 100)
+    monkeypatch.setattr(sys.modules["harmonypy_lite.metrics.rows"], "_ROWS", 100)
     cells, batch, _ = world(n_cells=1000, shift=1.0)
     assert pcr(cells, batch, n_jobs=1) == pcr(cells, batch, n_jobs=3)
 
