@@ -38,7 +38,7 @@ from harmonypy_lite.method.rules import RULES, Setting, setting_for
 
 #: Cells of the small runs: half of all, but at least the first and at most the second number (the
 #: latter per cluster), and some for each level.
-_CELLS, _CELLS_PER_CLUSTER, _CELLS_PER_LEVEL = 2000, 64, 20
+_CELLS, _CELLS_PER_CLUSTER, _CELLS_PER_LEVEL = 2000, 64, 8
 #: How much less of the variance the centred run must leave inside clusters to be preferred.
 _CLEARLY = 0.005
 

@@ -58,19 +58,20 @@ from harmonypy_lite.method.ridge import Effects
 #: h: squared distance of unit centroids over which effects of levels stay alike.
 LENGTH = 0.3
 #: Share of the kernel's variance that is left out with its smallest eigenvectors.
-LEFT_OUT = 0.01
+LEFT_OUT = 0.05
 #: Clusters with fewer cells than this share of all cells are no evidence, and correct nothing.
 _EMPTY = 1e-9
 #: Variances, in units of V, do not fall below this: a hundredth of a percent of a deviation.
 _LEAST = 1e-8
+#: A part of less variance, a thousandth of a deviation, is left out.
+_FELT = 1e-6
 #: Levels, the largest ones, that the variances are estimated from; more hardly change them.
 _LEVELS = 16
 #: Updates of the variances end after so many, or when none changes by more than this share.
 _UPDATES = 12
 _CHANGE = 0.02
-#: Rounds in which variances, kernel and V are renewed; with several covariates more rounds follow,
-#: of effects only, until they change by less than this share of a deviation.
-_ROUNDS = 2
+#: With several covariates more rounds follow, of effects only, until they change by less than this
+#: share of a deviation.
 _MORE_ROUNDS = 30
 _SETTLED = 1e-3
 
@@ -115,10 +116,11 @@ class Pooling:
         size = O.sum(axis=0)
         order = sorted(self.covariates, key=lambda c: (c.stop - c.start, -size[c].max()))
         fit = _Fit(O[used], _of_clusters(moments, used), order)
-        for _ in range(_ROUNDS if self.smooth else 1):
+        # Common parts alone first: kernel and V need the intercepts.
+        for smooth in (False, True) if self.smooth else (False,):
             fit.renew_spread()
             for c in range(len(order)):
-                fit.renew_variances(c, smooth=self.smooth)
+                fit.renew_variances(c, smooth=smooth)
                 fit.renew_effects(c)
         if len(order) > 1:
             fit.settle()
@@ -172,8 +174,12 @@ class _Fit:
         largest = np.sort(np.argsort(-O.sum(axis=1), kind="stable")[:_LEVELS])
         values = np.array(self.variances[c] if smooth else self.variances[c][:1])
         values = restricted_maximum(O[largest], S[largest] / self._scale, columns, part, values)
-        self._roots[c] = columns * np.sqrt(values)[part]
-        self.variances[c] = Variances(*values) if smooth else Variances(values[0], 0.0)
+        if smooth:
+            self.variances[c] = Variances(*values)
+        else:
+            self.variances[c] = self.variances[c]._replace(common=float(values[0]))
+        felt = values[part] > _FELT
+        self._roots[c] = columns[:, felt] * np.sqrt(values[part][felt])
 
     def renew_effects(self, c: int) -> float:
         """Solve for m and the effects of covariate c; return how far they moved, in sqrt(V).
