@@ -40,7 +40,7 @@ from harmonypy_lite.method.rules import RULES, Setting, setting_for
 #: latter per cluster), and some for each level.
 _CELLS, _CELLS_PER_CLUSTER, _CELLS_PER_LEVEL = 2000, 64, 8
 #: How much less of the variance the centred run must leave inside clusters to be preferred.
-_CLEARLY = 0.005
+_CLEARLY = 0.05
 
 #: Rounds in which the means of several covariates' levels are adjusted to each other.
 _MEAN_ROUNDS = 20
