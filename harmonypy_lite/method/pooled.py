@@ -38,8 +38,8 @@ Several covariates have additive effects; each is fitted in turn to what the oth
 
 What is known and what is not. Partial pooling, empirical Bayes and kriging are old. New in
 Harmony is to use them for its table of effects, on sums that it has anyway. h is fixed at 0.3:
-from 0.15 to 1 results differ little (tests/benchmarks/pooled), and a linear function of the
-centroid, which suits few types, bends many.
+from 0.15 to 1 results differed little, and a linear function of the centroid in its place suits
+few types and bends many.
 """
 
 from __future__ import annotations
