@@ -335,7 +335,7 @@ def _refuse_cell_names(name: str, levels: Sequence[str], n_cells: int) -> None:
     if len(levels) <= max(2, _BARCODE_SHARE * n_cells) or n_cells <= 10:
         return
     what, remedy = "cell names", ""
-    if all(map(_is_number, levels)) and not all(level.isdigit() for level in levels):
+    if all(map(_is_number, levels)):
         what = "numbers, such as a measurement"
         remedy = ", or make ranges of the numbers (pandas.cut)"
     raise InvalidInput(

@@ -200,8 +200,7 @@ def integrate_files(
         progress=progress,
     )
     take_back(request)
-    unchanged = Unchanged(sources)
-    request = replace(request, before=unchanged.before)
+    request = replace(request, before=(unchanged := Unchanged(sources)).before)
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as files:
         compiling = stack.enter_context(compile_clock())
         inputs = files.enter_context(open_inputs(sources))

@@ -187,7 +187,7 @@ def test_same_partition__is_recognised_in_any_coding_but_not_a_finer_one() -> No
 def test_cell_names__are_a_level_for_more_than_half_of_the_cells(
     n: int, levels: int, refused: bool
 ) -> None:
-    column = [str(i % levels) for i in range(n)]
+    column = [f"cell{i % levels}" for i in range(n)]
     if refused:
         with pytest.raises(InvalidInput, match="look like cell names"):
             design_from_columns(frame(batch=column))

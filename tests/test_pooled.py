@@ -76,7 +76,7 @@ def test_effects__are_the_posterior_mean_of_the_dense_model(layout: str) -> None
     case = Case(layout, n=120, d=3, K=4)
     fit = fitted(case)
     m, f = dense_posterior(case, fit._roots, fit._scale**2)
-    np.testing.assert_allclose(fit.f, f, atol=1e-6)
+    np.testing.assert_allclose(fit.f.transpose(1, 0, 2), f, atol=1e-6)
     np.testing.assert_allclose(fit.m, m, atol=1e-6)
     assert np.abs(f).max() > 0.5
 
@@ -101,7 +101,7 @@ def test_spread__is_the_mean_square_of_what_the_fit_leaves(layout: str) -> None:
     total = np.zeros(3)
     for i, codes in enumerate(case.codes):
         for k in range(4):
-            total += case.R[i, k] * np.square(case.Z[i] - fit.m[k] - fit.f[k, codes].sum(axis=0))
+            total += case.R[i, k] * np.square(case.Z[i] - fit.m[k] - fit.f[codes, k].sum(axis=0))
     np.testing.assert_allclose(fit._scale**2, total / len(case.Z), rtol=1e-9)
 
 

@@ -38,9 +38,9 @@ from harmonypy_lite.method.rules import RULES, Setting, setting_for
 
 #: Cells of the small runs: half of all, but at least the first and at most the second number (the
 #: latter per cluster), and some for each level.
-_CELLS, _CELLS_PER_CLUSTER, _CELLS_PER_LEVEL = 2000, 64, 20
+_CELLS, _CELLS_PER_CLUSTER, _CELLS_PER_LEVEL = 2000, 64, 8
 #: How much less of the variance the centred run must leave inside clusters to be preferred.
-_CLEARLY = 0.005
+_CLEARLY = 0.05
 
 #: Rounds in which the means of several covariates' levels are adjusted to each other.
 _MEAN_ROUNDS = 20
@@ -85,14 +85,11 @@ def open_run(
     if how == "centred":
         return _moved(sample, design, means, K, rng)
     few = _some(len(sample), setting, rng)
-    plain, centred = (
-        _moved(
-            sample, design, _align(sample[few], design.take(few), setting, rng, hold, first), K, rng
-        )
-        for first in (None, means)
-    )
-    loose = [_looseness(sample, design, one) for one in (plain, centred)]
-    return centred if loose[1] < (1 - _CLEARLY) * loose[0] else plain
+    aligned = [
+        _align(sample[few], design.take(few), setting, rng, hold, first) for first in (None, means)
+    ]
+    (plain, loose), (centred, tight) = aligned
+    return _moved(sample, design, centred if tight < (1 - _CLEARLY) * loose else plain, K, rng)
 
 
 def _moved(
@@ -105,13 +102,11 @@ def _less(sample: np.ndarray, design: Design, shift: np.ndarray) -> np.ndarray:
     return sample - shift[design.codes].sum(axis=1)
 
 
-def _looseness(sample: np.ndarray, design: Design, opening: Opening) -> float:
-    """Sum of the squared distances of the moved cells from the mean of their cluster."""
-    assert opening.shift is not None
-    moved = _less(sample, design, opening.shift)
-    nearest = (unit_rows(moved) @ opening.Y.T).argmax(axis=1)
-    size = np.bincount(nearest, minlength=len(opening.Y))
-    sums = _members(nearest, len(opening.Y)) @ moved
+def _looseness(moved: np.ndarray, Y: np.ndarray) -> float:
+    """Sum of the squared distances of cells from the mean of their cluster."""
+    nearest = (unit_rows(moved) @ Y.T).argmax(axis=1)
+    size = np.bincount(nearest, minlength=len(Y))
+    sums = _members(nearest, len(Y)) @ moved
     return float(np.square(moved).sum() - (np.square(sums).sum(axis=1) / np.maximum(size, 1)).sum())
 
 
@@ -151,8 +146,11 @@ def _align(
     rng: np.random.Generator,
     hold: Callable[[np.ndarray, Design, Setting], Cells],
     first: np.ndarray | None,
-) -> np.ndarray:
-    """Run Harmony with one shift per level, opened with the shift `first`; return it, (B, d)."""
+) -> tuple[np.ndarray, float]:
+    """Run Harmony with one shift per level, opened with the shift `first`.
+
+    Return the shift (B, d), and how far from their centroids it leaves the cells.
+    """
     K = min(setting.n_clusters, max(1, len(cells) // 30))
     params = replace(
         setting.params,
@@ -168,10 +166,12 @@ def _align(
     held = hold(cells, design, aligning)
     if first is not None:
         held = Shifted(held, first, lambda W: None)
-        cells = _less(cells, design, first)
-    outcome = loop.integrate(held, aligning, start.start_centroids(cells, K, rng))
+    opened = cells if first is None else _less(cells, design, first)
+    outcome = loop.integrate(held, aligning, start.start_centroids(opened, K, rng))
     # The same in all clusters, but for those without cells, which correct nothing.
-    return outcome.effects.W[outcome.O.sum(axis=1).argmax()]
+    shift = outcome.effects.W[outcome.O.sum(axis=1).argmax()]
+    moved = _less(cells, design, shift)
+    return shift, _looseness(moved, start.start_centroids(moved, K, rng))
 
 
 class Shifted:

@@ -38,8 +38,8 @@ Several covariates have additive effects; each is fitted in turn to what the oth
 
 What is known and what is not. Partial pooling, empirical Bayes and kriging are old. New in
 Harmony is to use them for its table of effects, on sums that it has anyway. h is fixed at 0.3:
-from 0.15 to 1 results differ little (tests/benchmarks/pooled), and a linear function of the
-centroid, which suits few types, bends many.
+from 0.15 to 1 results differed little, and a linear function of the centroid in its place suits
+few types and bends many.
 """
 
 from __future__ import annotations
@@ -58,19 +58,20 @@ from harmonypy_lite.method.ridge import Effects
 #: h: squared distance of unit centroids over which effects of levels stay alike.
 LENGTH = 0.3
 #: Share of the kernel's variance that is left out with its smallest eigenvectors.
-LEFT_OUT = 0.01
+LEFT_OUT = 0.05
 #: Clusters with fewer cells than this share of all cells are no evidence, and correct nothing.
 _EMPTY = 1e-9
 #: Variances, in units of V, do not fall below this: a hundredth of a percent of a deviation.
 _LEAST = 1e-8
+#: A part of less variance, a thousandth of a deviation, is left out.
+_FELT = 1e-6
 #: Levels, the largest ones, that the variances are estimated from; more hardly change them.
 _LEVELS = 16
 #: Updates of the variances end after so many, or when none changes by more than this share.
 _UPDATES = 12
 _CHANGE = 0.02
-#: Rounds in which variances, kernel and V are renewed; with several covariates more rounds follow,
-#: of effects only, until they change by less than this share of a deviation.
-_ROUNDS = 2
+#: With several covariates more rounds follow, of effects only, until they change by less than this
+#: share of a deviation.
 _MORE_ROUNDS = 30
 _SETTLED = 1e-3
 
@@ -115,14 +116,15 @@ class Pooling:
         size = O.sum(axis=0)
         order = sorted(self.covariates, key=lambda c: (c.stop - c.start, -size[c].max()))
         fit = _Fit(O[used], _of_clusters(moments, used), order)
-        for _ in range(_ROUNDS):
+        # Common parts alone first: kernel and V need the intercepts.
+        for smooth in (False, True) if self.smooth else (False,):
             fit.renew_spread()
             for c in range(len(order)):
-                fit.renew_variances(c, smooth=self.smooth)
+                fit.renew_variances(c, smooth=smooth)
                 fit.renew_effects(c)
-        if len(self.covariates) > 1:
+        if len(order) > 1:
             fit.settle()
-        W[used], intercept[used] = fit.f, fit.m
+        W[used], intercept[used] = fit.f.transpose(1, 0, 2), fit.m
         return Effects(W, intercept, np.zeros(O.shape, bool))
 
 
@@ -132,56 +134,65 @@ def _of_clusters(moments: Moments, used: np.ndarray) -> Moments:
 
 
 class _Fit:
-    """The posterior mean on its way: m (K, d), f (K, B, d), V (d,) in the units of the cells."""
+    """The posterior mean on its way: m (K, d), f (B, K, d), V (d,) in the units of the cells."""
 
     def __init__(self, O: np.ndarray, moments: Moments, covariates: Sequence[slice]) -> None:
         self.covariates = covariates
-        self._O, self._moments, self._S = O, moments, moments.level_sum
+        self._moments = moments
+        # A level is one contiguous piece here.
+        self._O = np.ascontiguousarray(O.T)
+        self._S = np.ascontiguousarray(moments.level_sum.transpose(1, 0, 2))
         first = covariates[0]
-        self._n = O[:, first].sum(axis=1)
-        self._N = float(self._n.sum())
-        self.m = _balanced_means(O[:, first], self._S[:, first])
+        self._sums = self._S[first].sum(axis=0)
+        self._N = float(self._O[first].sum())
+        self.m = _balanced_means(self._O[first], self._S[first])
         self.f = np.zeros_like(self._S)
         several = len(covariates) > 1
         self._members = [self._membership(c) for c in range(len(covariates))] if several else []
         # The first V knows one shift per level: tables with more would pass noise for effects.
         for c, levels in enumerate(covariates):
-            size = np.maximum(O[:, levels].sum(axis=0), 1.0)
-            rest = self._left_over(c).sum(axis=0) - O[:, levels].T @ self.m
-            self.f[:, levels] = rest / size[:, None]
+            size = np.maximum(self._O[levels].sum(axis=1), 1.0)
+            rest = self._left_over(c).sum(axis=1) - self._O[levels] @ self.m
+            self.f[levels] = (rest / size[:, None])[:, None]
         self.variances = [Variances(1.0, 0.1)] * len(covariates)
-        self._roots = [np.ones((len(O), 1))] * len(covariates)
+        self._roots = [np.ones((len(self.m), 1))] * len(covariates)
 
     def renew_spread(self) -> None:
         """V = (sum z^2 - 2 sum S (m + f) + sum O (m + f)^2) / N, per dimension."""
         assert self._moments.square_sum is not None, "the backend does not sum squares"
         squares = self._moments.square_sum / self._N
-        cross = np.einsum("kd,kd->d", self._S[:, self.covariates[0]].sum(axis=1), self.m)
-        cross += np.einsum("kbd,kbd->d", self._S, self.f)
-        V = squares + (self._fitted_squares() - 2 * cross) / self._N
+        V = squares - 2 * np.einsum("kd,kd->d", self._sums, self.m) / self._N
+        V -= 2 * np.einsum("bkd,bkd->d", self._S, self.f) / self._N
+        V += self._fitted_squares() / self._N
         least = 1e-9 * (squares.max() or 1.0)
         self._scale = np.sqrt(np.maximum(V, least))
 
     def renew_variances(self, c: int, *, smooth: bool) -> None:
         """Maximise the restricted likelihood of covariate c in g and t, given the other effects."""
-        levels = self.covariates[c]
         columns, part = _columns(self.m, smooth=smooth)
-        O, S = self._O[:, levels].T, self._left_over(c).transpose(1, 0, 2) / self._scale
+        O, S = self._O[self.covariates[c]], self._left_over(c)
         largest = np.sort(np.argsort(-O.sum(axis=1), kind="stable")[:_LEVELS])
         values = np.array(self.variances[c] if smooth else self.variances[c][:1])
-        values = restricted_maximum(O[largest], S[largest], columns, part, values)
-        self._roots[c] = columns * np.sqrt(values)[part]
-        self.variances[c] = Variances(*values) if smooth else Variances(values[0], 0.0)
+        values = restricted_maximum(O[largest], S[largest] / self._scale, columns, part, values)
+        if smooth:
+            self.variances[c] = Variances(*values)
+        else:
+            self.variances[c] = self.variances[c]._replace(common=float(values[0]))
+        felt = values[part] > _FELT
+        self._roots[c] = columns[:, felt] * np.sqrt(values[part][felt])
 
     def renew_effects(self, c: int) -> float:
-        """Solve for m and the effects of covariate c; return how far they moved, in sqrt(V)."""
+        """Solve for m and the effects of covariate c; return how far they moved, in sqrt(V).
+
+        Given the variances, dimensions do not meet: their units cancel.
+        """
         levels, L = self.covariates[c], self._roots[c]
-        S = self._left_over(c).transpose(1, 0, 2) / self._scale
-        solution = solve(self._O[:, levels].T, S, L)
-        f = np.matmul(L, solution.u).transpose(1, 0, 2) * self._scale
-        moved = float(np.abs((f - self.f[:, levels]) / self._scale).max())
-        self.f[:, levels] = f
-        self.m = solution.m * self._scale
+        solution = solve(self._O[levels], self._left_over(c), L)
+        f = np.matmul(L, solution.u)
+        several = len(self.covariates) > 1
+        moved = float((np.abs(f - self.f[levels]) / self._scale).max()) if several else 0.0
+        self.f[levels] = f
+        self.m = solution.m
         return moved
 
     def settle(self) -> None:
@@ -191,25 +202,28 @@ class _Fit:
                 break
 
     def _left_over(self, c: int) -> np.ndarray:
-        """Sums of R_ik (z_i - effects of the covariates other than c) per level, (K, B_c, d)."""
-        S = self._S[:, self.covariates[c]]
+        """Sums of R_ik (z_i - effects of the covariates other than c) per level, (B_c, K, d)."""
+        S = self._S[self.covariates[c]]
         if len(self.covariates) == 1:
             return S
         S = S.copy()
         combinations, weight = self._combinations()
         others = np.delete(combinations, c, axis=1)
-        for k in range(len(S)):
-            S[k] -= self._members[c] @ (weight[k][:, None] * self.f[k][others].sum(axis=1))
+        for k in range(S.shape[1]):
+            added = self.f[:, k][others].sum(axis=1)
+            S[:, k] -= self._members[c] @ (weight[k][:, None] * added)
         return S
 
     def _fitted_squares(self) -> np.ndarray:
         """Sum R_ik (m_k + effects of i's levels)^2 over the cells, (d,)."""
-        if len(self.covariates) == 1:
-            return np.einsum("kb,kbd->d", self._O, np.square(self.m[:, None] + self.f))
-        combinations, weight = self._combinations()
         total = np.zeros(self.m.shape[1])
+        if len(self.covariates) == 1:
+            for O, f in zip(self._O, self.f, strict=True):
+                total += O @ np.square(self.m + f)
+            return total
+        combinations, weight = self._combinations()
         for k in range(len(weight)):
-            total += weight[k] @ np.square(self.m[k] + self.f[k][combinations].sum(axis=1))
+            total += weight[k] @ np.square(self.m[k] + self.f[:, k][combinations].sum(axis=1))
         return total
 
     def _membership(self, c: int) -> csr_array:
@@ -232,10 +246,10 @@ class _Fit:
 def _balanced_means(O: np.ndarray, S: np.ndarray) -> np.ndarray:
     """Mean of each cluster in which no level outweighs the others, (K, d): where m starts.
 
-    A level's mean counts as n_b / (n_b + n) cells, n_b of n: at most half of the cluster's size.
+    A level's mean counts as n_b / (n_b + n) cells, n_b of n: at most half a cell.
     """
-    weight = 1 / (O + O.sum(axis=1, keepdims=True))
-    return np.einsum("kb,kbd->kd", weight, S) / (weight * O).sum(axis=1, keepdims=True)
+    weight = 1 / (O + O.sum(axis=0))
+    return np.einsum("bk,bkd->kd", weight, S) / (weight * O).sum(axis=0)[:, None]
 
 
 def _columns(m: np.ndarray, *, smooth: bool) -> tuple[np.ndarray, np.ndarray]:
