@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput, NotApplicable
 from harmonypy_lite.kernels.groups import add_centred_rows
+from harmonypy_lite.lookup import check_same_order
 from harmonypy_lite.metrics.inputs import as_categories, at_least_two
 from harmonypy_lite.metrics.rows import Rows, rows_of
 
@@ -52,7 +53,7 @@ def pcr(embedding: ArrayLike | Rows, batch: Any, *, n_jobs: int | None = None) -
     True
     """
     points = rows_of(embedding)
-    batches = as_categories(batch, len(points), "batch")
+    batches = as_categories(batch, len(points), "batch", embedding)
     at_least_two(batches, "PCR")
     centre, n_batches = points.mean(), batches.n
 
@@ -109,6 +110,7 @@ def pcr_comparison(
     >>> round(pcr_comparison(shifted, cells, donor), 1)
     1.0
     """
+    check_same_order(pre, post)
     before, after = rows_of(pre, "pre"), rows_of(post, "post")
     if len(before) != len(after):
         raise InvalidInput(f"pre has {len(before)} cells and post {len(after)}.")

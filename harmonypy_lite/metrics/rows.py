@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.metrics.inputs import as_embedding
+from harmonypy_lite.metrics.inputs import as_embedding, at_safe_scale
 from harmonypy_lite.threads import map_threads
 
 R = TypeVar("R")
@@ -23,7 +23,8 @@ class Rows:
     """The rows of an embedding, of which functions of some rows at a time are computed.
 
     A Dask array is never computed whole: Dask does the work, partition by partition, where its
-    scheduler wants it.
+    scheduler wants it. An array of very large or small numbers comes in other units, so what is
+    computed must not depend on the scale.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ class Rows:
                 )
             self._array = embedding
         else:
-            self._array = as_embedding(embedding, what)
+            self._array, _ = at_safe_scale(as_embedding(embedding, what))
         self.n, self.d = (int(size) for size in self._array.shape)
 
     def __len__(self) -> int:
