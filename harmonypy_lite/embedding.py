@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from harmonypy_lite.errors import HarmonyWarning, InvalidInput
+from harmonypy_lite.errors import InvalidInput, warn
 
 
 def as_embedding(embedding: Any) -> np.ndarray:
@@ -121,11 +120,9 @@ class ZeroRows:
     def warn(self) -> None:
         """Warn of those that were seen."""
         if self._zero.n:
-            warnings.warn(
+            warn(
                 f"{self._zero.n} of {self._n_rows} rows of the embedding are all zero (first: "
-                f"{self._zero.shown}): they have no direction and stay as they are.",
-                HarmonyWarning,
-                stacklevel=3,
+                f"{self._zero.shown}): they have no direction and stay as they are."
             )
 
 

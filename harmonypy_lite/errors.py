@@ -34,7 +34,7 @@ class NotConvergedWarning(HarmonyWarning):
 
 
 #: Packages whose lines are not the user's: ours, and scikit-learn, which wraps our estimator.
-_NOT_THE_USERS = ("harmonypy_lite", "sklearn")
+_NOT_THE_USERS = ("harmonypy_lite", "sklearn", "contextlib")
 
 
 def warn(message: str, category: type[Warning] = HarmonyWarning) -> None:

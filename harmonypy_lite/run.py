@@ -183,7 +183,6 @@ class Replay:
     def _cells(
         self, Z: np.ndarray, design: Design, workers: Workers, place: np.ndarray | None = None
     ) -> InMemoryCells:
-        place = np.arange(len(Z)) if place is None else place
         return _hold(Z, design, self.setting, place, self.block_seed, workers, keep=False)
 
     @staticmethod
@@ -245,7 +244,7 @@ def holder(
     """Return what holds some cells in memory; the start's sample among them."""
 
     def hold(Z: np.ndarray, design: Design, setting: Setting) -> InMemoryCells:
-        return _hold(Z, design, setting, np.arange(len(Z)), block_seed, workers, keep=keep)
+        return _hold(Z, design, setting, None, block_seed, workers, keep=keep)
 
     return hold
 
@@ -254,17 +253,20 @@ def _hold(
     Z: np.ndarray,
     design: Design,
     setting: Setting,
-    place: np.ndarray,
+    place: np.ndarray | None,
     block_seed: int,
     workers: Workers,
     *,
     keep: bool,
 ) -> InMemoryCells:
+    place = np.arange(len(Z)) if place is None else place
     n_blocks = blocks.number_of_blocks(setting.params.block_proportion, setting.n_cells)
+    block = blocks.block_of_cells(place, n_blocks, block_seed)
+    del place  # 8 bytes a cell
     return InMemoryCells(
         Z,
         design.codes,
-        blocks.block_of_cells(place, n_blocks, block_seed),
+        block,
         n_blocks,
         np.diff(design.offsets).tolist(),
         setting.sigma,

@@ -110,7 +110,10 @@ def arrange(
     codes = codes[:, by_size(level_counts)]
     combination, combinations = _combine(codes)
     order = sorted_order(block.astype(np.int64) * len(combinations) + combination)
-    codes, combination = codes[order], combination[order]
+    codes = codes[order]
+    # of one covariate whose levels all occur, the combinations are its levels: 4 bytes a cell less
+    same = codes.shape[1] == 1 and len(combinations) == combinations[-1, 0] + 1
+    combination = codes[:, 0] if same else combination[order]
     block_start = np.searchsorted(block[order], np.arange(n_blocks + 1))
     chunk_start, block_chunks = cut_chunks(block_start)
     pieces = list(itertools.pairwise(chunk_start))
