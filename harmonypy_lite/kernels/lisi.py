@@ -31,15 +31,17 @@ def weigh(distances: Array, beta: float, weights: Array) -> float:
 
 
 @inlined
-def fit_weights(distances: Array, log_perplexity: float, tolerance: float, weights: Array) -> None:
-    """Find beta by bisection from 1 until |H(beta) - log_perplexity| < tolerance, 50 tries.
+def fit_weights(
+    distances: Array, log_perplexity: float, first_beta: float, tolerance: float, weights: Array
+) -> None:
+    """Find beta by bisection from first_beta: |H(beta) - log_perplexity| < tolerance, 50 tries.
 
     With no more neighbours than the perplexity the solution is beta = 0: equal weights.
     """
     if log_perplexity >= np.log(distances.shape[0]):
         weights[:] = 1.0
         return
-    beta, low, high = 1.0, 0.0, np.inf
+    beta, low, high = first_beta, 0.0, np.inf
     excess = weigh(distances, beta, weights) - log_perplexity
     for _ in range(TRIES):
         if abs(excess) < tolerance:
@@ -60,6 +62,7 @@ def inverse_simpson(
     codes: Array,
     n_levels: int,
     log_perplexity: float,
+    first_beta: float,
     tolerance: float,
     out: Array,
 ) -> None:
@@ -72,7 +75,7 @@ def inverse_simpson(
     weights = np.empty(k)
     share = np.zeros(n_levels)
     for i in range(n_cells):
-        fit_weights(distances[i], log_perplexity, tolerance, weights)
+        fit_weights(distances[i], log_perplexity, first_beta, tolerance, weights)
         total = weights.sum()
         for c in range(codes.shape[1]):
             for j in range(k):

@@ -72,11 +72,13 @@ True
 
 from __future__ import annotations
 
+from harmonypy_lite.metrics import calibration
 from harmonypy_lite.metrics.bras import bras, bras_per_cell
+from harmonypy_lite.metrics.cilisi import cilisi, cilisi_per_cell
 from harmonypy_lite.metrics.clusters import NmiAri, nmi_ari
 from harmonypy_lite.metrics.connectivity import graph_connectivity
 from harmonypy_lite.metrics.kbet import KbetTest, kbet, kbet_of_labels, kbet_per_label, kbet_test
-from harmonypy_lite.metrics.lisi import cilisi, cilisi_per_cell, clisi, ilisi, lisi
+from harmonypy_lite.metrics.lisi import clisi, ilisi, lisi
 from harmonypy_lite.metrics.neighbors import Neighbors, find_neighbors
 from harmonypy_lite.metrics.pcr import pcr, pcr_comparison
 from harmonypy_lite.metrics.score import score, score_file
@@ -97,6 +99,7 @@ __all__ = [
     "Structure",
     "bras",
     "bras_per_cell",
+    "calibration",
     "cilisi",
     "cilisi_per_cell",
     "clisi",

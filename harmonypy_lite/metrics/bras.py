@@ -15,10 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from harmonypy_lite.errors import NotApplicable
 from harmonypy_lite.kernels.groups import add_unit_rows, batch_silhouettes
-from harmonypy_lite.metrics.inputs import Categories, as_categories, as_embedding
-from harmonypy_lite.metrics.lisi import average_over
+from harmonypy_lite.metrics.inputs import (
+    Categories,
+    as_categories,
+    as_labelled,
+    at_safe_scale,
+    average_over,
+    warn_left_out,
+)
 from harmonypy_lite.threads import map_threads
 
+NEEDED = "several cells in two batches"
 _ROWS = 32_768
 
 
@@ -43,6 +50,11 @@ def bras(embedding: ArrayLike, batch: Any, label: Any, *, n_jobs: int | None = N
     NotApplicable
         When no label has several cells in at least two batches.
 
+    Warns
+    -----
+    HarmonyWarning
+        When some labels have not; they are left out.
+
     References
     ----------
     Rautenstrauch & Ohler 2025, doi 10.1038/s41587-025-02743-4.
@@ -57,7 +69,9 @@ def bras(embedding: ArrayLike, batch: Any, label: Any, *, n_jobs: int | None = N
     0.9
     """
     values = bras_per_cell(embedding, batch, label, n_jobs=n_jobs)
-    return average_over(values, as_categories(label, len(values), "label"), "label")
+    labels = as_categories(label, len(values), "label")
+    warn_left_out("BRAS", labels, ~np.isnan(values), NEEDED)
+    return average_over(values, labels, "label")
 
 
 def bras_per_cell(
@@ -66,10 +80,21 @@ def bras_per_cell(
     """Compute 1 - |s| of every cell; NaN in labels of one batch, or of one cell per batch.
 
     Parameters and errors are those of `bras`.
+
+    Returns
+    -------
+    (N,)
+        0 to 1; NaN where there is nothing to compare.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> bras_per_cell(cells, ["a", "b"] * 100, ["T"] * 200).shape
+    (200,)
     """
-    points = as_embedding(embedding)
-    batches = as_categories(batch, len(points), "batch")
-    labels = as_categories(label, len(points), "label")
+    points, batches, labels = as_labelled(embedding, batch, label)
+    points, _ = at_safe_scale(points)
     groups = _group(batches, labels)
     sums = _sum_unit_rows(points, groups, n_jobs)
     others = np.zeros((labels.n, points.shape[1]))
@@ -94,7 +119,7 @@ def bras_per_cell(
     n_batches = np.bincount(groups.label, minlength=labels.n)
     skipped = (n_batches < 2) | (n_batches == labels.sizes)
     if skipped.all():
-        raise NotApplicable("BRAS needs a label with several cells in at least two batches.")
+        raise NotApplicable(f"BRAS needs a label with {NEEDED}; {labels.what} has none.")
     values[skipped[labels.codes]] = np.nan
     return values
 

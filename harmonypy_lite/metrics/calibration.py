@@ -1,31 +1,49 @@
 """What a metric gives when there is nothing to find, and its value on the scale between.
 
 A mixing score is divided by its *ceiling*, what it gives when the batches are shuffled among the
-same cells: unequal batches cannot reach 1. A biology score is moved so that its *null*, what it
+same cells: unequal batches cannot reach 1. Where it has a *floor*, which batches wholly apart
+still get, it is moved so that this becomes 0. BRAS, PCR comparison and kBET stay as they are; so
+do NMI and ARI, whose null is about 0. Any other biology score is moved so that its *null*, what it
 gives for shuffled labels, becomes 0: (x - null) / (1 - null). Shuffling depends on the order of
 the cells, so that calibrated values are reproducible to their standard error, raw ones exactly.
+
+`metrics.score` puts both into its table. For one metric, and arrays:
+
+>>> import numpy as np
+>>> cells = np.random.default_rng(0).normal(size=(200, 5))
+>>> found = ilisi(cells, ["a", "b"] * 100)
+>>> round(found.raw, 1), round(found.calibrated, 1)
+(0.9, 1.0)
 """
 
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from harmonypy_lite.errors import HarmonyWarning, NotApplicable
-from harmonypy_lite.metrics.connectivity import Mode, largest_components
-from harmonypy_lite.metrics.inputs import Categories, at_least_two
+from harmonypy_lite.metrics.cilisi import NEEDED, cilisi_apart, cilisi_of_codes
+from harmonypy_lite.metrics.connectivity import N_NEIGHBORS, Mode, largest_components
+from harmonypy_lite.metrics.inputs import (
+    Categories,
+    as_categories,
+    as_embedding,
+    as_labelled,
+    at_least_two,
+    average_over,
+    warn_left_out,
+)
 from harmonypy_lite.metrics.lisi import (
     Variant,
-    average_over,
-    cilisi_of_codes,
     clisi_of,
     ilisi_of,
+    lisi_neighbors,
     lisi_of_codes,
 )
-from harmonypy_lite.metrics.neighbors import Neighbors
+from harmonypy_lite.metrics.neighbors import Neighbors, neighbors_of
 from harmonypy_lite.metrics.silhouette import (
     Estimate,
     distance_sums,
@@ -35,6 +53,7 @@ from harmonypy_lite.metrics.structure import Structure
 
 PERMUTATIONS = 10
 NULL_CELLS = 2000  # cells whose silhouettes under shuffled labels are measured
+_NOTHING = 1e-6  # less room than this is rounding, or a median that hardly ever leaves 1
 
 
 class Calibrated(NamedTuple):
@@ -45,7 +64,8 @@ class Calibrated(NamedTuple):
     raw
         As the papers define it.
     calibrated
-        On a scale from about 0 (nothing there) to about 1 (all there).
+        On a scale from about 0 (nothing there) to about 1 (all there); NaN, with a warning, where
+        the data hold nothing to compare with.
     standard_error
         Of the calibrated value, from shuffling or sampling; NaN where nothing was drawn.
     """
@@ -55,12 +75,19 @@ class Calibrated(NamedTuple):
     standard_error: float = float("nan")
 
 
-def by_ceiling(raw: float, ceiling: Estimate) -> Calibrated:
-    """Return raw / ceiling."""
-    if ceiling.value <= 0:
-        raise NotApplicable("shuffled batches score 0: there is no ceiling to compare with.")
-    value = raw / ceiling.value
-    return Calibrated(raw, value, abs(value) * ceiling.standard_error / ceiling.value)
+def by_ceiling(raw: float, ceiling: Estimate, floor: float = 0.0) -> Calibrated:
+    """Return (raw - floor) / (ceiling - floor); NaN, with a warning, where there is no room."""
+    room = ceiling.value - floor
+    if room <= max(_NOTHING, 3 * ceiling.standard_error):
+        warnings.warn(
+            "not calibrated: shuffled batches score no better than batches apart, since nearly "
+            "all cells are of one batch, or are too few.",
+            HarmonyWarning,
+            stacklevel=3,
+        )
+        return Calibrated(raw, float("nan"))
+    value = (raw - floor) / room
+    return Calibrated(raw, value, abs(value) * ceiling.standard_error / room)
 
 
 def by_null(raw: Estimate, null: Estimate) -> Calibrated:
@@ -74,8 +101,8 @@ def by_null(raw: Estimate, null: Estimate) -> Calibrated:
 
 
 def ilisi(
-    neighbors: Neighbors,
-    batches: Categories,
+    embedding_or_neighbors: ArrayLike | Neighbors,
+    batch: Any,
     *,
     perplexity: int = 30,
     variant: Variant = "scib",
@@ -83,16 +110,17 @@ def ilisi(
     n_jobs: int | None = None,
 ) -> Calibrated:
     """Return iLISI and its ratio to iLISI of batches shuffled over all cells."""
+    neighbors = lisi_neighbors(embedding_or_neighbors, perplexity, variant, n_jobs)
+    batches = as_categories(batch, neighbors.n_cells, "batch")
     at_least_two(batches, "iLISI")
-    codes = _shuffles(batches, seed)
-    values = lisi_of_codes(neighbors, codes, perplexity, variant, n_jobs)
+    values = lisi_of_codes(neighbors, _shuffles(batches, seed), perplexity, variant, n_jobs)
     raw, *shuffled = [ilisi_of(column, batches.n) for column in values.T]
     return by_ceiling(raw, _estimate(shuffled))
 
 
 def clisi(
-    neighbors: Neighbors,
-    labels: Categories,
+    embedding_or_neighbors: ArrayLike | Neighbors,
+    label: Any,
     *,
     perplexity: int = 30,
     variant: Variant = "scib",
@@ -100,6 +128,8 @@ def clisi(
     n_jobs: int | None = None,
 ) -> Calibrated:
     """Return cLISI and its place between shuffled labels and 1."""
+    neighbors = lisi_neighbors(embedding_or_neighbors, perplexity, variant, n_jobs)
+    labels = as_categories(label, neighbors.n_cells, "label")
     at_least_two(labels, "cLISI")
     values = lisi_of_codes(neighbors, _shuffles(labels, seed), perplexity, variant, n_jobs)
     raw, *shuffled = [clisi_of(column, labels.n) for column in values.T]
@@ -107,25 +137,30 @@ def clisi(
 
 
 def cilisi(
-    points: NDArray[np.floating],
-    batches: Categories,
-    labels: Categories,
+    embedding: ArrayLike,
+    batch: Any,
+    label: Any,
     *,
     perplexity: int = 30,
     seed: int = 0,
     n_jobs: int | None = None,
 ) -> Calibrated:
-    """Return CiLISI (mean of labels) and its ratio to batches shuffled inside labels."""
+    """Return CiLISI (mean of labels) and its place between batches apart and shuffled in labels."""
+    points, batches, labels = as_labelled(embedding, batch, label)
     codes = _shuffles(batches, seed, within=labels)
     values = cilisi_of_codes(points, codes, labels, perplexity, n_jobs)
+    warn_left_out("CiLISI", labels, ~np.isnan(values[:, 0]), NEEDED)
     raw, *shuffled = [average_over(column, labels, "label") for column in values.T]
-    return by_ceiling(raw, _estimate(shuffled))
+    floor = average_over(cilisi_apart(batches, labels, perplexity), labels, "label")
+    return by_ceiling(raw, _estimate(shuffled), floor)
 
 
 def silhouette_null(
-    points: NDArray[np.floating], labels: Categories, *, seed: int = 0, n_jobs: int | None = None
+    embedding: ArrayLike, label: Any, *, seed: int = 0, n_jobs: int | None = None
 ) -> Estimate:
     """Return the label silhouette, (s + 1) / 2, of shuffled labels, from `NULL_CELLS` cells."""
+    points = as_embedding(embedding)
+    labels = as_categories(label, len(points), "label")
     rng = np.random.default_rng(seed)
     size = min(NULL_CELLS, len(points))
     cells = np.sort(rng.choice(len(points), size, replace=False))
@@ -137,20 +172,28 @@ def silhouette_null(
 
 
 def graph_connectivity(
-    neighbors: Neighbors, batches: Categories, labels: Categories, mode: Mode = "undirected"
+    embedding_or_neighbors: ArrayLike | Neighbors,
+    batch: Any,
+    label: Any,
+    *,
+    mode: Mode = "undirected",
+    n_jobs: int | None = None,
 ) -> Calibrated:
     """Return graph connectivity and its place between batches wholly apart and 1.
 
     With batches apart each label falls into its batches, the largest of which is the floor. Labels
     of one batch say nothing about mixing and are left out of both parts of the calibrated value.
     """
+    neighbors = neighbors_of(embedding_or_neighbors, N_NEIGHBORS, n_jobs)
+    batches = as_categories(batch, neighbors.n_cells, "batch")
+    labels = as_categories(label, neighbors.n_cells, "label")
     largest = largest_components(neighbors, labels, mode) / labels.sizes
     pairs = labels.codes.astype(np.int64) * batches.n + batches.codes
     cells = np.bincount(pairs, minlength=labels.n * batches.n).reshape(labels.n, batches.n)
     shared = (cells > 0).sum(axis=1) > 1
     if not shared.any():
         warnings.warn(
-            "no label is in two batches: connectivity says nothing about mixing.",
+            "not calibrated: no label is in two batches, connectivity says nothing about mixing.",
             HarmonyWarning,
             stacklevel=2,
         )

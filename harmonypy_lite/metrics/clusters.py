@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harmonypy_lite.errors import InvalidInput, MissingExtra
-from harmonypy_lite.metrics.inputs import as_categories, as_embedding, at_least_two
+from harmonypy_lite.metrics.inputs import as_categories, as_embedding, at_least_two, at_safe_scale
 from harmonypy_lite.metrics.neighbors import Neighbors, find_neighbors
 from harmonypy_lite.threads import map_threads
 
@@ -85,16 +85,28 @@ def nmi_ari(
     True
     """
     points = as_embedding(embedding)
-    labels = as_categories(label, len(points), "label")
+    labels = as_categories(label, len(points), "label", embedding)
     at_least_two(labels, "NMI and ARI")
+    check_clustering(clustering)
     if clustering == "kmeans":
         return agreement(labels.codes, kmeans(points, labels.n, seed=seed, n_jobs=n_jobs))
+    if neighbors is None:
+        neighbors = find_neighbors(points, min(14, len(points) - 1), n_jobs=n_jobs)
+    clusterings = leiden_sweep(neighbors.others(), seed)
+    return max(agreement(labels.codes, clusters) for clusters in clusterings)
+
+
+def check_clustering(clustering: str) -> None:
+    """Raise unless `clustering` is known here and can run."""
+    if clustering not in ("kmeans", "leiden"):
+        raise InvalidInput(f"clustering must be 'kmeans' or 'leiden'; got {clustering!r}.")
     if clustering == "leiden":
-        if neighbors is None:
-            neighbors = find_neighbors(points, min(14, len(points) - 1), n_jobs=n_jobs)
-        clusterings = leiden_sweep(neighbors.others(), seed)
-        return max(agreement(labels.codes, clusters) for clusters in clusterings)
-    raise InvalidInput(f"clustering must be 'kmeans' or 'leiden'; got {clustering!r}.")
+        try:
+            import igraph  # noqa: F401
+        except ImportError as error:
+            raise MissingExtra(
+                "Leiden needs igraph: pip install 'harmonypy-lite[leiden]'."
+            ) from error
 
 
 def agreement(first: NDArray[Any], second: NDArray[Any]) -> NmiAri:
@@ -119,6 +131,7 @@ def kmeans(
     from threadpoolctl import ThreadpoolController
 
     openmp = ThreadpoolController()
+    points, _ = at_safe_scale(points)
     centred = points - points.mean(axis=0, dtype=np.float64).astype(points.dtype)
 
     def run(start: int) -> tuple[float, NDArray[np.int32]]:
@@ -135,11 +148,10 @@ def kmeans(
 
 def leiden_sweep(neighbors: Neighbors, seed: int = 0) -> list[NDArray[np.int32]]:
     """Return Leiden clusterings of the undirected graph at resolutions 0.2, 0.4, ... 2."""
-    try:
-        import igraph
-    except ImportError as error:
-        raise MissingExtra("Leiden needs igraph: pip install 'harmonypy-lite[leiden]'.") from error
     import random
+
+    check_clustering("leiden")
+    import igraph
 
     n_cells, k = neighbors.indices.shape
     first = np.repeat(np.arange(n_cells), k)

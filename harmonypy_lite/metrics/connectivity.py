@@ -13,16 +13,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.metrics.inputs import Categories, as_categories
-from harmonypy_lite.metrics.neighbors import Neighbors, find_neighbors
+from harmonypy_lite.metrics.neighbors import Neighbors, neighbors_of
 
 Mode = Literal["undirected", "directed"]
+
+N_NEIGHBORS = 14
+"""Other cells per cell: the ``n_neighbors=15`` of scanpy and scIB, who count the cell itself."""
 
 
 def graph_connectivity(
     embedding_or_neighbors: ArrayLike | Neighbors,
     label: Any,
     *,
-    n_neighbors: int = 14,
+    n_neighbors: int = N_NEIGHBORS,
     mode: Mode = "undirected",
     n_jobs: int | None = None,
 ) -> float:
@@ -40,8 +43,7 @@ def graph_connectivity(
     label : (N,)
         Categories of the cells.
     n_neighbors
-        Other cells per cell; 14 is the ``n_neighbors=15`` of scanpy and scIB, who count the cell
-        itself.
+        Other cells per cell; see `N_NEIGHBORS`.
     mode
         "undirected" (scIB): cells are joined when either has the other as a neighbour.
         "directed" (scib-metrics): strongly connected components, a harsher count.
@@ -65,11 +67,8 @@ def graph_connectivity(
     >>> graph_connectivity(cells, kind) > 0.9
     True
     """
-    if isinstance(embedding_or_neighbors, Neighbors):
-        neighbors = embedding_or_neighbors.others(n_neighbors)
-    else:
-        neighbors = find_neighbors(embedding_or_neighbors, n_neighbors, n_jobs=n_jobs)
-    labels = as_categories(label, neighbors.n_cells, "label")
+    neighbors = neighbors_of(embedding_or_neighbors, n_neighbors, n_jobs)
+    labels = as_categories(label, neighbors.n_cells, "label", embedding_or_neighbors)
     return float(np.mean(largest_components(neighbors, labels, mode) / labels.sizes))
 
 

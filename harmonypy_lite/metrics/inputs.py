@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import operator
+import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harmonypy_lite.errors import InvalidInput, NotApplicable
+from harmonypy_lite.errors import HarmonyWarning, InvalidInput, NotApplicable
+from harmonypy_lite.lookup import check_same_order
+
+_SAFE = (2.0**-30, 2.0**30)  # values whose squares and their sums float32 can hold
 
 
 @dataclass(frozen=True)
@@ -57,19 +62,14 @@ class Categories:
 def as_embedding(embedding: ArrayLike, what: str = "embedding") -> NDArray[np.floating]:
     """Return a C-ordered float32 or float64 (N, d) array of finite values; never a changed input.
 
+    Sparse matrices become dense, half precision single, other numbers double.
+
     Raises
     ------
     InvalidInput
         Wrong dimensions, no cells, not numbers, or values that are not finite (first rows named).
     """
-    array = np.asarray(embedding)
-    if array.ndim != 2 or 0 in array.shape:
-        raise InvalidInput(f"{what} must be cells x dimensions; got shape {array.shape}.")
-    if array.dtype.kind not in "fiub":
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise InvalidInput(f"{what} must hold numbers; got dtype {array.dtype}.") from error
+    array = _numbers(embedding, what)
     if array.dtype not in (np.float32, np.float64):
         array = array.astype(np.float32 if array.dtype == np.float16 else np.float64)
     rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
@@ -81,14 +81,68 @@ def as_embedding(embedding: ArrayLike, what: str = "embedding") -> NDArray[np.fl
     return np.ascontiguousarray(array)
 
 
-def as_categories(values: Any, n_cells: int, what: str) -> Categories:
+def _numbers(embedding: Any, what: str) -> NDArray[Any]:
+    """Return a two-dimensional array of numbers, or raise."""
+    dense = embedding.toarray() if hasattr(embedding, "toarray") else embedding
+    if hasattr(dense, "obsm"):
+        raise InvalidInput(f"{what} must be an array, such as adata.obsm['X_pca']; got an AnnData.")
+    if np.ma.is_masked(dense):
+        raise InvalidInput(f"{what} has masked values; remove these cells or fill the values.")
+    array = np.asarray(dense)
+    if array.ndim != 2 or 0 in array.shape:
+        raise InvalidInput(f"{what} must be cells x dimensions; got shape {array.shape}.")
+    if array.dtype.kind not in "fiubO":
+        raise InvalidInput(f"{what} must hold numbers; got dtype {array.dtype}.")
+    try:
+        return array.astype(np.float64) if array.dtype.kind == "O" else array
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"{what} must hold numbers; got dtype {array.dtype}.") from error
+
+
+def as_pair(pre: ArrayLike, post: ArrayLike) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Return the embeddings before and after integration, which must be of the same cells."""
+    check_same_order(pre, post)
+    before, after = as_embedding(pre, "pre"), as_embedding(post, "post")
+    if len(before) != len(after):
+        raise InvalidInput(f"pre has {len(before)} cells and post {len(after)}.")
+    return before, after
+
+
+def at_safe_scale(points: NDArray[np.floating]) -> tuple[NDArray[np.floating], float]:
+    """Return `points` times a power of two, and that factor: squares then stay in range.
+
+    The product is exact. Ordinary embeddings come back as they are, with the factor 1.
+    """
+    largest = max(float(points.max()), -float(points.min()))
+    if largest == 0 or _SAFE[0] < largest < _SAFE[1]:
+        return points, 1.0
+    limits = np.finfo(points.dtype)
+    exponent = np.clip(np.frexp(largest)[1], limits.minexp + 2, limits.maxexp - 2)
+    scale = 2.0 ** -float(exponent)
+    return points * points.dtype.type(scale), scale
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """Return `value` as an int of at least `least`, or raise InvalidInput."""
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise InvalidInput(f"{name} must be a whole number; got {value!r}.") from error
+    if number < least or isinstance(value, bool):
+        raise InvalidInput(f"{name} must be a whole number >= {least}; got {value!r}.")
+    return number
+
+
+def as_categories(values: Any, n_cells: int, what: str, of: Any = None) -> Categories:
     """Return the column `values` as `Categories`; unused categories are dropped.
 
     Raises
     ------
     InvalidInput
-        Wrong length, or missing values (their number and first rows named).
+        Wrong length, missing values (their number and first rows named), or the cells of `of`,
+        when both are of pandas and name them, in another order.
     """
+    check_same_order(of, values)
     if isinstance(values, Categories):
         column = values
     else:
@@ -116,12 +170,50 @@ def _one_column(values: Any) -> Any:
     return column
 
 
+def as_labelled(
+    embedding: ArrayLike, batch: Any, label: Any
+) -> tuple[NDArray[np.floating], Categories, Categories]:
+    """Return the embedding with its columns of batches and labels."""
+    points = as_embedding(embedding)
+    batches = as_categories(batch, len(points), "batch", embedding)
+    check_same_order(batch, label)
+    return points, batches, as_categories(label, len(points), "label", embedding)
+
+
 def at_least_two(column: Categories, metric: str) -> None:
     """Raise NotApplicable when `column` has a single category."""
     if column.n < 2:
         raise NotApplicable(
             f"{metric} compares categories, but {column.what} has only {column.names[0]!r}."
         )
+
+
+def warn_left_out(metric: str, column: Categories, scored: NDArray[np.bool_], needed: str) -> None:
+    """Warn when categories of `column` have no cell that was scored (N,)."""
+    cells = np.bincount(column.codes[scored], minlength=column.n)
+    names = [str(name) for name in column.names[cells == 0]]
+    if names:
+        listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        warnings.warn(
+            f"{metric} leaves out {len(names)} of {column.n} categories of {column.what}, "
+            f"which lack {needed}: {listed}.",
+            HarmonyWarning,
+            stacklevel=3,
+        )
+
+
+def average_over(
+    values: NDArray[np.float64], labels: Categories, average: Literal["label", "cell"]
+) -> float:
+    """Return the mean of `values` over cells, or of the labels' means; NaN cells left out."""
+    known = ~np.isnan(values)
+    if average == "cell":
+        return float(values[known].mean())
+    if average != "label":
+        raise InvalidInput(f"average must be 'label' or 'cell'; got {average!r}.")
+    cells = np.bincount(labels.codes[known], minlength=labels.n)
+    sums = np.bincount(labels.codes[known], values[known], minlength=labels.n)
+    return float((sums[cells > 0] / cells[cells > 0]).mean())
 
 
 def _sorted_by_name(codes: NDArray[Any], names: NDArray[Any], what: str) -> Categories:

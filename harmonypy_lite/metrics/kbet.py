@@ -13,13 +13,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harmonypy_lite.errors import NotApplicable
+from harmonypy_lite.errors import InvalidInput, NotApplicable
 from harmonypy_lite.kernels.kbet import batch_chi_square
 from harmonypy_lite.metrics.connectivity import components_within
-from harmonypy_lite.metrics.inputs import Categories, as_categories, as_embedding, at_least_two
-from harmonypy_lite.metrics.neighbors import Neighbors, find_neighbors
+from harmonypy_lite.metrics.inputs import (
+    Categories,
+    as_categories,
+    as_labelled,
+    at_least_two,
+    warn_left_out,
+)
+from harmonypy_lite.metrics.neighbors import Neighbors, find_neighbors, neighbors_of
 from harmonypy_lite.threads import map_threads
 
+SMALLEST_LABEL = 10
+NEEDED = f"{SMALLEST_LABEL} cells in two batches"
 _ROWS = 16_384
 
 
@@ -96,12 +104,17 @@ def kbet_test(
     alpha: float = 0.05,
     n_jobs: int | None = None,
 ) -> KbetTest:
-    """Compute the test of every cell; parameters and errors are those of `kbet`."""
-    if isinstance(embedding_or_neighbors, Neighbors):
-        neighbors = embedding_or_neighbors.others(n_neighbors)
-    else:
-        neighbors = find_neighbors(embedding_or_neighbors, n_neighbors, n_jobs=n_jobs)
-    batches = as_categories(batch, neighbors.n_cells, "batch")
+    """Compute the test of every cell; parameters and errors are those of `kbet`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> kbet_test(cells, ["a", "b"] * 100).p_value.shape
+    (200,)
+    """
+    neighbors = neighbors_of(embedding_or_neighbors, n_neighbors, n_jobs)
+    batches = as_categories(batch, neighbors.n_cells, "batch", embedding_or_neighbors)
     at_least_two(batches, "kBET")
     return _test(neighbors, batches, alpha, n_jobs)
 
@@ -129,6 +142,11 @@ def kbet_per_label(
     NotApplicable
         When no label has 10 cells in two batches.
 
+    Warns
+    -----
+    HarmonyWarning
+        When some labels have not; they are left out.
+
     References
     ----------
     Büttner et al. 2019, doi 10.1038/s41592-018-0254-1.
@@ -143,11 +161,13 @@ def kbet_per_label(
     >>> kbet_per_label(cells, donor, kind) > 0.9
     True
     """
+    points, batches, labels = as_labelled(embedding, batch, label)
     values = kbet_of_labels(
-        embedding, batch, label, neighbors=neighbors, alpha=alpha, n_jobs=n_jobs
+        points, batches, labels, neighbors=neighbors, alpha=alpha, n_jobs=n_jobs
     )
     if np.isnan(values).all():
-        raise NotApplicable("kBET per label needs a label with 10 cells in two batches.")
+        raise NotApplicable(f"kBET per label needs a label with {NEEDED}; {labels.what} has none.")
+    warn_left_out("kBET", labels, ~np.isnan(values[labels.codes]), NEEDED)
     return float(np.nanmean(values))
 
 
@@ -185,10 +205,16 @@ def kbet_of_labels(
     -------
     (n_labels,)
         In the order of the sorted labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> kind = ["T"] * 100 + ["B"] * 95 + ["rare"] * 5
+    >>> np.isnan(kbet_of_labels(cells, ["a", "b"] * 100, kind)).tolist()
+    [False, False, True]
     """
-    points = as_embedding(embedding)
-    batches = as_categories(batch, len(points), "batch")
-    labels = as_categories(label, len(points), "label")
+    points, batches, labels = as_labelled(embedding, batch, label)
     at_least_two(batches, "kBET")
     if neighbors is None:
         neighbors = find_neighbors(points, min(49, len(points) - 1), n_jobs=n_jobs)
@@ -197,7 +223,7 @@ def kbet_of_labels(
     for level in range(labels.n):
         cells = np.flatnonzero(labels.codes == level)
         inside = batches.only(cells)
-        if len(cells) < 10 or inside.n < 2:
+        if len(cells) < SMALLEST_LABEL or inside.n < 2:
             continue
         k = min(int(np.clip(len(cells) // inside.n // 4, 10, 70)), len(cells) - 1)
         kept = _large_components(component[cells], 3 * k)
@@ -220,6 +246,8 @@ def _large_components(component: NDArray[np.int32], smallest: int) -> NDArray[np
 def _test(neighbors: Neighbors, batches: Categories, alpha: float, n_jobs: int | None) -> KbetTest:
     from scipy.special import chdtrc
 
+    if not 0 < alpha < 1:
+        raise InvalidInput(f"alpha must be between 0 and 1; got {alpha!r}.")
     shares = batches.sizes / batches.sizes.sum()
     statistic = np.empty(neighbors.n_cells)
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.kernels import knn
-from harmonypy_lite.metrics.inputs import as_embedding
+from harmonypy_lite.metrics.inputs import as_embedding, at_safe_scale, whole_number
 from harmonypy_lite.threads import map_threads, worker_count
 
 Method = Literal["auto", "exact", "pynndescent"]
@@ -45,7 +45,8 @@ class Neighbors:
     ------
     InvalidInput
         Shapes that differ, k >= N (k > N with the cell itself), an index outside 0..N-1 (-1 marks
-        a failed search), distances that are negative, not finite or not ascending.
+        a failed search), a cell in its own row without `includes_self`, distances that are
+        negative, not finite or not ascending.
 
     Examples
     --------
@@ -75,6 +76,12 @@ class Neighbors:
             raise InvalidInput(
                 f"{len(wrong)} cells have neighbours outside 0..{n_cells - 1}, the first at rows "
                 f"{wrong[:5].tolist()} (-1 marks a search that failed); search again exactly."
+            )
+        own = np.flatnonzero((indices == np.arange(n_cells)[:, None]).any(axis=1))
+        if len(own) and not self.includes_self:
+            raise InvalidInput(
+                f"{len(own)} cells are their own neighbours, the first at rows {own[:5].tolist()}; "
+                "give includes_self=True."
             )
         ascending = (distances[:, :1] >= 0).all() and (np.diff(distances, axis=1) >= 0).all()
         if not (ascending and np.isfinite(distances[:, -1]).all()):
@@ -106,9 +113,10 @@ class Neighbors:
             distances = np.take_along_axis(distances, kept, axis=1)
         held = indices.shape[1]
         if k is not None and not 0 < k <= held:
+            remedy = f"search with find_neighbors(embedding, n_neighbors={k}) or more"
             raise InvalidInput(
-                f"{k} other cells per cell are needed, {held} are held; search with "
-                f"find_neighbors(embedding, n_neighbors={k}) or more."
+                f"{k} other cells per cell are needed, {held} are held; "
+                + (f"{remedy}." if k < self.n_cells else f"there are {self.n_cells} cells in all.")
             )
         if k in (None, held) and not self.includes_self:
             return self
@@ -189,13 +197,23 @@ def find_neighbors(
     (200, 15)
     """
     points = as_embedding(embedding)
-    if not 0 < n_neighbors < len(points):
+    n_neighbors = whole_number("n_neighbors", n_neighbors, 1)
+    if n_neighbors >= len(points):
         raise InvalidInput(
             f"n_neighbors={n_neighbors} for {len(points)} cells; each has {len(points) - 1} others."
         )
     if method_for(len(points), method) == "exact":
         return _exact(points, n_neighbors, n_jobs)
     return _approximate(points, n_neighbors, seed, n_jobs)
+
+
+def neighbors_of(
+    embedding_or_neighbors: ArrayLike | Neighbors, k: int, n_jobs: int | None
+) -> Neighbors:
+    """Return the `k` nearest other cells: of the table that is given, or searched now."""
+    if isinstance(embedding_or_neighbors, Neighbors):
+        return embedding_or_neighbors.others(whole_number("n_neighbors", k, 1))
+    return find_neighbors(embedding_or_neighbors, k, n_jobs=n_jobs)
 
 
 def method_for(n_cells: int, method: Method = "auto") -> Method:
@@ -210,7 +228,7 @@ def method_for(n_cells: int, method: Method = "auto") -> Method:
 class _Product(NamedTuple):
     """Queries and columns whose float32 product is the surrogate |y|²/2 - x·y."""
 
-    points: NDArray[np.floating]  # (N, d), scaled by a power of two: measured in float64
+    points: NDArray[np.floating]  # (N, d), measured in float64
     queries: NDArray[np.float32]  # (N, d + 1), centred
     columns: NDArray[np.float32]  # (d + 1, N padded); padding is infinitely far
     half_norm: NDArray[np.float64]  # (N,)
@@ -219,10 +237,8 @@ class _Product(NamedTuple):
 
 def _exact(embedding: NDArray[np.floating], k: int, n_jobs: int | None) -> Neighbors:
     n_cells = len(embedding)
-    limits = np.finfo(embedding.dtype)
-    exponent = np.clip(np.frexp(np.abs(embedding).max())[1], limits.minexp + 2, limits.maxexp - 2)
-    scale = 2.0 ** -float(exponent)  # exact, and leaves products that float32 can hold
-    product = _prepare(embedding * embedding.dtype.type(scale))
+    points, scale = at_safe_scale(embedding)
+    product = _prepare(points)
     found = knn.Found(
         np.empty((n_cells, k), np.int32), np.empty((n_cells, k)), np.empty(n_cells, np.bool_)
     )
@@ -292,8 +308,9 @@ def _approximate(points: NDArray[np.floating], k: int, seed: int, n_jobs: int | 
     from pynndescent import NNDescent
 
     n_cells = len(points)
+    near_one, scale = at_safe_scale(points)
     index = NNDescent(
-        np.require(points, np.float32, "W"),  # pynndescent 0.6 takes no read-only array
+        (near_one - near_one.mean(axis=0, dtype=np.float64)).astype(np.float32),
         n_neighbors=k + 1,
         random_state=seed,
         low_memory=True,
@@ -306,7 +323,7 @@ def _approximate(points: NDArray[np.floating], k: int, seed: int, n_jobs: int | 
     indices, distances = index.neighbor_graph
     failed = np.flatnonzero((indices < 0).any(axis=1))
     indices[failed], distances[failed] = np.arange(k + 1), 0.0  # valid until searched again
-    held = Neighbors(indices, distances, True).others()
+    held = Neighbors(indices, distances / np.float64(scale), True).others()
     found = knn.Found(held.indices, held.distances, np.ones(n_cells, np.bool_))
     _search_again(points, failed, found, n_jobs)
     return Neighbors(found.indices, found.distances, False, "pynndescent")

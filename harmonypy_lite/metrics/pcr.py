@@ -13,9 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harmonypy_lite.errors import HarmonyWarning, InvalidInput, NotApplicable
+from harmonypy_lite.errors import HarmonyWarning, NotApplicable
 from harmonypy_lite.kernels.groups import add_centred_rows
-from harmonypy_lite.metrics.inputs import as_categories, as_embedding, at_least_two
+from harmonypy_lite.metrics.inputs import (
+    as_categories,
+    as_embedding,
+    as_pair,
+    at_least_two,
+    at_safe_scale,
+)
 from harmonypy_lite.threads import map_threads
 
 _ROWS = 32_768
@@ -53,8 +59,8 @@ def pcr(embedding: ArrayLike, batch: Any, *, n_jobs: int | None = None) -> float
     >>> pcr(cells, donor) < 0.02
     True
     """
-    points = as_embedding(embedding)
-    batches = as_categories(batch, len(points), "batch")
+    points, _ = at_safe_scale(as_embedding(embedding))
+    batches = as_categories(batch, len(points), "batch", embedding)
     at_least_two(batches, "PCR")
     centre = points.mean(axis=0, dtype=np.float64)
 
@@ -110,9 +116,7 @@ def pcr_comparison(
     >>> round(pcr_comparison(shifted, cells, donor), 1)
     1.0
     """
-    before, after = as_embedding(pre, "pre"), as_embedding(post, "post")
-    if len(before) != len(after):
-        raise InvalidInput(f"pre has {len(before)} cells and post {len(after)}.")
+    before, after = as_pair(pre, post)
     explained = pcr(before, batch, n_jobs=n_jobs)
     if explained <= 1e-12:
         raise NotApplicable("batches explain no variance before integration: nothing to remove.")

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.lookup import check_basis, check_columns
+from harmonypy_lite.lookup import check_basis, check_columns, key_list
 from harmonypy_lite.metrics.inputs import Categories, as_categories, as_embedding
-from harmonypy_lite.metrics.lisi import Variant, neighbors_needed
-from harmonypy_lite.metrics.neighbors import Method, method_for
+from harmonypy_lite.metrics.lisi import Variant
+from harmonypy_lite.metrics.neighbors import Method
 from harmonypy_lite.metrics.suite import (
     METRICS,
     ON_REQUEST,
@@ -52,7 +52,7 @@ def score(
     batch_key: str | Sequence[str],
     label_key: str | None = None,
     embeddings: str | Sequence[str] = ("X_pca", "X_pca_harmony"),
-    pre: str = "X_pca",
+    pre: str | None = "X_pca",
     *,
     metrics: Sequence[str] | Literal["default", "all"] = "default",
     perplexity: int = 30,
@@ -77,19 +77,24 @@ def score(
     embeddings
         Key of ``adata.obsm``, or several.
     pre
-        The embedding before integration, for PCR comparison and structure preservation.
+        The embedding before integration, for PCR comparison and structure preservation. None: there
+        is none, and these are listed as missing.
     metrics
-        "default"; "all", with kBET and batch silhouette; or names from `suite.METRICS`.
+        "default"; "all", with kBET and batch silhouette, and structure preservation also where
+        there are labels; or any of ilisi, cilisi, bras, pcr_comparison, graph_connectivity, kbet,
+        kbet_per_label, silhouette_batch, clisi, nmi, ari, silhouette_label, isolated_labels,
+        structure_overlap, structure_concordance.
     perplexity, variant
         Of LISI; see `lisi`.
     clustering
         Of NMI and ARI; see `nmi_ari`.
     search
-        Of the neighbours; see `find_neighbors`.
+        Of the neighbours among all cells; see `find_neighbors`. Inside labels (CiLISI, kBET per
+        label) and batches (structure preservation) the search is always "auto".
     seed
         Of everything that is drawn: shuffles, samples, k-means.
     n_jobs
-        Threads; the scores do not depend on them.
+        Threads; the scores do not depend on them where the search is exact.
     progress
         Show a bar.
 
@@ -98,13 +103,17 @@ def score(
     pandas.DataFrame
         One row per embedding, batch column and metric: ``embedding, batch_key, metric, kind``
         (batch, biology, total), ``raw, calibrated, standard_error`` (of the calibrated value),
-        ``n_cells`` and ``reason``, which says why a value is missing or how it was handled.
-        Totals are rows too. ``attrs`` holds the settings, with the search that was used.
+        ``n_cells``, the cells it was asked of, and ``reason``, which says why a value is missing
+        or how it was come by. Totals are rows too: ``scib`` has a raw value, ``robust`` a
+        calibrated one. ``attrs`` holds the settings, with the search that was used.
 
     Raises
     ------
     InvalidInput
-        Keys that do not exist, missing batches, embeddings that are not finite.
+        Keys that do not exist, missing batches, embeddings that are not finite, settings that are
+        none; before any work. What only one metric cannot use becomes its ``reason``.
+    MissingExtra
+        ``clustering="leiden"`` without igraph.
 
     Examples
     --------
@@ -119,20 +128,23 @@ def score(
     import pandas as pd
     from tqdm import tqdm
 
-    embeddings = [embeddings] if isinstance(embeddings, str) else embeddings
-    neighbors_needed(perplexity, variant)
-    search = method_for(adata.n_obs, search)
+    if not hasattr(adata, "obsm"):
+        raise InvalidInput(f"adata must be an AnnData; got {type(adata).__name__}. See score_file.")
     settings = Settings(perplexity, variant, clustering, search, seed, n_jobs)
+    settings = settings.checked(adata.n_obs)
     columns = _read_columns(adata, batch_key, label_key)
-    names = _metric_names(metrics, with_labels=columns.labels is not None)
-    points = {key: _read_embedding(adata, key) for key in dict.fromkeys((pre, *embeddings))}
-    wanted = list(dict.fromkeys(embeddings))
+    names = _metric_names(metrics, with_labels=label_key is not None)
+    wanted = _embedding_names(embeddings)
+    before = _before(pre, names)
+    points = {key: _read_embedding(adata, key) for key in dict.fromkeys([*before, *wanted])}
     rows: list[tuple[Any, ...]] = []
     with tqdm(
         total=len(wanted) * len(columns.batches) * len(names), disable=not progress, unit="metric"
     ) as bar:
         for key in wanted:
-            for batch, question in _questions(points[key], points[pre], columns, settings):
+            for batch, question in _questions(
+                points[key], points[before[0]] if before else None, columns, settings
+            ):
                 results = []
                 for name in names:
                     bar.set_description(f"{key}: {name}")
@@ -149,7 +161,7 @@ def score_file(
     batch_key: str | Sequence[str],
     label_key: str | None = None,
     embeddings: str | Sequence[str] = ("X_pca", "X_pca_harmony"),
-    pre: str = "X_pca",
+    pre: str | None = "X_pca",
     *,
     output: str | Path | None = None,
     plot: str | Path | None = None,
@@ -174,20 +186,49 @@ def score_file(
     Raises
     ------
     InvalidInput
-        As `score`, a file that does not exist, or an `output` of another kind; before any work.
+        As `score`, a file that does not exist, or an `output` or `plot` that cannot be written;
+        before any work.
+    MissingExtra
+        `plot` without matplotlib.
+
+    Examples
+    --------
+    >>> import anndata, numpy as np, tempfile
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> adata = anndata.AnnData(obsm={"X_pca": cells}, shape=(200, 0))
+    >>> adata.obs["donor"] = ["a", "b"] * 100
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     adata.write_h5ad(f"{folder}/cells.h5ad")
+    ...     table = score_file(f"{folder}/cells.h5ad", "donor", embeddings=["X_pca"])
+    >>> float(table.raw[table.metric == "ilisi"].item()) > 0.8
+    True
     """
     if output is not None and Path(output).suffix not in (".csv", ".json"):
         raise InvalidInput(f"output must end in .csv or .json; got {str(output)!r}.")
-    embeddings = [embeddings] if isinstance(embeddings, str) else embeddings
-    batch_keys = [batch_key] if isinstance(batch_key, str) else list(batch_key)
-    wanted = [*batch_keys, *([label_key] if label_key else [])]
-    adata = _read_parts(Path(path), wanted, [pre, *embeddings])
+    keys = key_list(batch_key, name="batch_key")
+    _check_targets(output, plot, keys)
+    names = _metric_names(options.get("metrics", "default"), with_labels=label_key is not None)
+    parts = [*_before(pre, names), *_embedding_names(embeddings)]
+    adata = _read_parts(Path(path), [*keys, *([label_key] if label_key else [])], parts)
     table = score(adata, batch_key, label_key, embeddings, pre, **options)
     if output is not None:
         _write(table, Path(output))
     if plot is not None:
         _draw(table, Path(plot))
     return table
+
+
+def _check_targets(
+    output: str | Path | None, plot: str | Path | None, batch_keys: list[str]
+) -> None:
+    """Refuse files that could not be written once the work is done."""
+    if plot is not None:
+        from harmonypy_lite.pl import figure_files
+
+        figure_files(Path(plot), batch_keys)
+    for path in (output, plot):
+        if path is not None and not Path(path).parent.is_dir():
+            raise InvalidInput(f"there is no folder {str(Path(path).parent)!r} to write to.")
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:
@@ -215,28 +256,22 @@ def _read_columns(
 ) -> _Columns:
     import pandas as pd
 
-    keys = [batch_key] if isinstance(batch_key, str) else list(dict.fromkeys(batch_key))
-    if not keys:
-        raise InvalidInput("batch_key is empty; name at least one column of obs.")
+    keys = key_list(batch_key, name="batch_key")
     _refuse_same_column(keys, label_key)
-    for key in [*keys, *([label_key] if label_key else [])]:
-        if key not in adata.obs:
-            raise InvalidInput(f"obs has no column {key!r}; it has {_list(adata.obs.columns)}.")
+    check_columns(keys, adata.obs.columns)
     batches = {key: as_categories(adata.obs[key], adata.n_obs, f"obs[{key!r}]") for key in keys}
     for key, column in batches.items():
         _refuse_one_batch(key, column)
-        if column.n > max(2, adata.n_obs // 2):
-            raise InvalidInput(
-                f"obs[{key!r}] has {column.n} levels for {adata.n_obs} cells; a batch column "
-                "has few levels. Was a column of barcodes meant to be the index?"
-            )
+        _refuse_barcodes(column)
     if label_key is None:
         return _Columns(batches, None, np.zeros(adata.n_obs, np.bool_))
+    check_columns(key_list([label_key], name="label_key"), adata.obs.columns)
     labelled = pd.notna(adata.obs[label_key]).to_numpy()
     if not labelled.any():
         raise InvalidInput(f"obs[{label_key!r}] is missing for every cell; leave label_key out.")
     known = adata.obs[label_key][labelled]
     labels = as_categories(known, int(labelled.sum()), f"obs[{label_key!r}]")
+    _refuse_barcodes(labels)
     return _Columns(batches, labels, labelled)
 
 
@@ -257,11 +292,31 @@ def _refuse_one_batch(key: str, column: Categories) -> None:
         )
 
 
+def _refuse_barcodes(column: Categories) -> None:
+    n_cells = len(column.codes)
+    if column.n > max(2, n_cells // 2):
+        raise InvalidInput(
+            f"{column.what} has {column.n} levels for {n_cells} cells; a column of batches or "
+            "labels has few. Was a column of barcodes meant to be the index?"
+        )
+
+
+def _embedding_names(embeddings: str | Sequence[str]) -> list[str]:
+    """Return each name once, or raise InvalidInput where there is none."""
+    names = [embeddings] if isinstance(embeddings, str) else list(dict.fromkeys(embeddings))
+    if not names:
+        raise InvalidInput("embeddings is empty; name at least one of obsm.")
+    return names
+
+
+def _before(pre: str | None, names: list[str]) -> list[str]:
+    """Return the name of the embedding before integration, if there is one and it is needed."""
+    return [pre] if pre is not None and any(METRICS[n].needs == "pre" for n in names) else []
+
+
 def _read_embedding(adata: AnnData, key: str) -> NDArray[np.floating]:
-    if key not in adata.obsm:
-        raise InvalidInput(f"obsm has no {key!r}; it has {_list(adata.obsm.keys())}.")
-    value = adata.obsm[key]
-    return as_embedding(value.toarray() if hasattr(value, "toarray") else value, f"obsm[{key!r}]")
+    check_basis(key, adata.obsm.keys())
+    return as_embedding(adata.obsm[key], f"obsm[{key!r}]")
 
 
 def _metric_names(
@@ -275,12 +330,16 @@ def _metric_names(
     names = [metrics] if isinstance(metrics, str) else list(dict.fromkeys(metrics))
     unknown = [name for name in names if name not in METRICS]
     if unknown or not names:
-        raise InvalidInput(f"metrics has no {_list(unknown)}; it has {_list(METRICS)}.")
+        asked = f"there is no metric {unknown[0]!r}" if unknown else "metrics is empty"
+        raise InvalidInput(f"{asked}; give 'default', 'all', or some of {', '.join(METRICS)}.")
     return names
 
 
 def _questions(
-    points: NDArray[np.floating], pre: NDArray[np.floating], columns: _Columns, settings: Settings
+    points: NDArray[np.floating],
+    pre: NDArray[np.floating] | None,
+    columns: _Columns,
+    settings: Settings,
 ) -> Iterator[tuple[str, Question]]:
     """Yield one question per batch column; neighbours and silhouettes are shared among them."""
     every = bool(columns.labelled.all())
@@ -299,7 +358,7 @@ def _rows(key: str, batch: str, question: Question, results: list[Any]) -> list[
     n_labelled = len(question.labelled.points) if question.labelled is not None else 0
     rows = []
     for result in results:
-        used = n_labelled if METRICS[result.metric].needs_labels else n_cells
+        used = n_labelled if METRICS[result.metric].needs == "labels" else n_cells
         values = result.score or nothing
         rows.append((key, batch, result.metric, result.kind, *values, used, result.reason))
     for found in totals(results):
@@ -323,7 +382,3 @@ def _read_parts(path: Path, columns: list[str], embeddings: list[str]) -> AnnDat
         arrays = {name: store.embedding(name) for name in dict.fromkeys(embeddings)}
     obs.index = pd.RangeIndex(len(obs)).astype(str)
     return AnnData(obs=obs, obsm=arrays)
-
-
-def _list(names: Any) -> str:
-    return ", ".join(repr(str(name)) for name in names) or "nothing"

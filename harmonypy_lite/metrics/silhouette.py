@@ -18,7 +18,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput, NotApplicable
 from harmonypy_lite.kernels.distances import surrogate_to_distance
-from harmonypy_lite.metrics.inputs import Categories, as_categories, as_embedding, at_least_two
+from harmonypy_lite.metrics.inputs import (
+    Categories,
+    as_categories,
+    as_embedding,
+    as_labelled,
+    at_least_two,
+    at_safe_scale,
+    warn_left_out,
+)
 from harmonypy_lite.threads import map_threads
 
 ALL_CELLS_UP_TO = 50_000
@@ -57,23 +65,32 @@ class Silhouettes:
 
     def score(self) -> Estimate:
         """Return the mean of (s + 1) / 2 over all cells."""
-        shares = self.labels.sizes / self.labels.sizes.sum()
-        means, variances = self._by_label()
-        return Estimate(float(shares @ means), float(np.sqrt(shares**2 @ variances)))
+        return self._mean((self.values + 1) / 2)
+
+    def mixing(self) -> Estimate:
+        """Return the mean of 1 - abs(s) over all cells."""
+        return self._mean(1 - np.abs(self.values))
 
     def score_of(self, levels: NDArray[np.int64]) -> Estimate:
         """Return the mean over `levels` of each label's mean of (s + 1) / 2."""
-        means, variances = self._by_label()
+        means, variances = self._by_label((self.values + 1) / 2)
         error = np.sqrt(variances[levels].sum()) / len(levels)
         return Estimate(float(means[levels].mean()), float(error))
 
-    def _by_label(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return each label's mean of (s + 1) / 2 and the variance of that mean from sampling."""
+    def _mean(self, scores: NDArray[np.float64]) -> Estimate:
+        """Return the mean over all cells, of which `scores` (n,) holds those measured."""
+        shares = self.labels.sizes / self.labels.sizes.sum()
+        means, variances = self._by_label(scores)
+        return Estimate(float(shares @ means), float(np.sqrt(shares**2 @ variances)))
+
+    def _by_label(
+        self, scores: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return each label's mean of `scores` and the variance of that mean from sampling."""
         level = self.labels.codes[self.cells]
-        half = (self.values + 1) / 2
         n = np.bincount(level, minlength=self.labels.n)
-        means = np.bincount(level, half, minlength=self.labels.n) / n
-        spread = np.bincount(level, (half - means[level]) ** 2, minlength=self.labels.n)
+        means = np.bincount(level, scores, minlength=self.labels.n) / n
+        spread = np.bincount(level, (scores - means[level]) ** 2, minlength=self.labels.n)
         return means, spread / np.maximum(n - 1, 1) / n * (1 - n / self.labels.sizes)
 
 
@@ -115,7 +132,7 @@ def silhouettes(
     (200,)
     """
     points = as_embedding(embedding)
-    labels = as_categories(label, len(points), "label")
+    labels = as_categories(label, len(points), "label", embedding)
     at_least_two(labels, "A silhouette")
     cells = np.arange(len(points))
     if len(points) > ALL_CELLS_UP_TO:
@@ -131,7 +148,7 @@ def silhouette_label(
     """Score how compact labels are: the mean of (s + 1) / 2 over cells.
 
     1: tight and far apart; 0.5: shuffled labels or a random embedding (see
-    `calibration.silhouette_label`). It favours round types of equal size, and falls when one type
+    `calibration.silhouette_null`). It favours round types of equal size, and falls when one type
     holds real structure. Above 50,000 cells it is an estimate; ``silhouettes(...).score()``
     gives its standard error.
 
@@ -227,7 +244,9 @@ def isolated_levels(labels: Categories, batches: Categories) -> NDArray[np.int64
     pairs = np.unique(labels.codes.astype(np.int64) * batches.n + batches.codes)
     in_batches = np.bincount(pairs // batches.n, minlength=labels.n)
     if in_batches.min() == batches.n:
-        raise NotApplicable(f"no label is isolated: every {labels.what} is in all batches.")
+        raise NotApplicable(
+            f"no label is isolated: every category of {labels.what} is in all {batches.n} batches."
+        )
     return np.flatnonzero(in_batches == in_batches.min())
 
 
@@ -252,24 +271,46 @@ def silhouette_batch(
     ------
     NotApplicable
         When no label has several cells in at least two batches.
+
+    Warns
+    -----
+    HarmonyWarning
+        Always: there is a better metric.
+
+    References
+    ----------
+    Luecken et al. 2022, doi 10.1038/s41592-021-01336-8.
+    Rautenstrauch & Ohler 2025, doi 10.1038/s41587-025-02743-4.
+
+    Examples
+    --------
+    >>> import numpy as np, warnings
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> donor, kind = ["a", "b"] * 100, ["T"] * 100 + ["B"] * 100
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     round(silhouette_batch(cells, donor, kind), 1)
+    1.0
     """
     warnings.warn(
         "batch silhouette cannot see batches that mix in subsets only; use bras.",
         HarmonyWarning,
         stacklevel=2,
     )
-    points = as_embedding(embedding)
-    batches = as_categories(batch, len(points), "batch")
-    labels = as_categories(label, len(points), "label")
-    scores = []
+    points, batches, labels = as_labelled(embedding, batch, label)
+    scores, scored = [], np.zeros(len(points), np.bool_)
     for level in range(labels.n):
         cells = np.flatnonzero(labels.codes == level)
         inside = batches.only(cells)
         if 1 < inside.n < len(cells):
-            own = silhouettes(points[cells], inside, n_jobs=n_jobs)
-            scores.append(np.mean(1 - np.abs(own.values)))
+            scores.append(silhouettes(points[cells], inside, n_jobs=n_jobs).mixing().value)
+            scored[cells] = True
+    needed = "several cells in two batches"
     if not scores:
-        raise NotApplicable("no label has several cells in at least two batches.")
+        raise NotApplicable(
+            f"batch silhouette needs a label with {needed}; {labels.what} has none."
+        )
+    warn_left_out("batch silhouette", labels, scored, needed)
     return float(np.mean(scores))
 
 
@@ -280,11 +321,14 @@ def distance_sums(
     n_levels: int,
     n_jobs: int | None = None,
 ) -> NDArray[np.float64]:
-    """Return the sum of distances from each cell to each level: (n, columns * n_levels).
+    """Return sums of distances from each cell to each level: (n, columns * n_levels).
+
+    The unit is the embedding's or, at extreme scales, that times a power of two.
 
     Distances come from products of blocks; their sums over the levels of every column of `codes`
     (N, columns) are one more product, with the indicators of the block.
     """
+    points, _ = at_safe_scale(points)
     centred = points - points.mean(axis=0, dtype=np.float64).astype(points.dtype)
     half_norm = np.einsum("ij,ij->i", centred, centred) / 2
     columns = np.ascontiguousarray(np.concatenate([-centred, half_norm[:, None]], axis=1).T)

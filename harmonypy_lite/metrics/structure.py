@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harmonypy_lite.errors import InvalidInput, NotApplicable
+from harmonypy_lite.errors import NotApplicable
 from harmonypy_lite.kernels.overlap import count_shared
 from harmonypy_lite.metrics.clusters import agreement, kmeans
-from harmonypy_lite.metrics.inputs import as_categories, as_embedding
+from harmonypy_lite.metrics.inputs import as_categories, as_pair, warn_left_out, whole_number
 from harmonypy_lite.metrics.neighbors import find_neighbors
 
 
@@ -75,6 +75,16 @@ def structure_preservation(
     NotApplicable
         When no batch has more than twice `n_neighbors` cells.
 
+    Warns
+    -----
+    HarmonyWarning
+        When some batches have not; they are left out.
+
+    References
+    ----------
+    Overlap of neighbours: Venna & Kaski 2001, ICANN, LNCS 2130.
+    ARI: Hubert & Arabie 1985, doi 10.1007/BF01908075. Both inside batches: this package.
+
     Examples
     --------
     >>> import numpy as np
@@ -83,10 +93,10 @@ def structure_preservation(
     >>> structure_preservation(cells, 2 * cells, donor).overlap
     1.0
     """
-    before, after = as_embedding(pre, "pre"), as_embedding(post, "post")
-    if len(before) != len(after):
-        raise InvalidInput(f"pre has {len(before)} cells and post {len(after)}.")
-    batches = as_categories(batch, len(before), "batch")
+    before, after = as_pair(pre, post)
+    n_neighbors = whole_number("n_neighbors", n_neighbors, 1)
+    n_clusters = whole_number("n_clusters", n_clusters, 2)
+    batches = as_categories(batch, len(before), "batch", post)
     per_cell = np.full(len(before), np.nan)
     weights, nulls, concordances = [], [], []
     for level in np.flatnonzero(batches.sizes > 2 * n_neighbors):
@@ -98,11 +108,13 @@ def structure_preservation(
         concordances.append(agreement(*clusters).ari)
         nulls.append(n_neighbors / (len(cells) - 1))
         weights.append(len(cells))
+    needed = f"more than {2 * n_neighbors} cells"
     if not weights:
         raise NotApplicable(
             f"structure preservation compares {n_neighbors} neighbours inside each batch; no "
-            f"batch has more than {2 * n_neighbors} cells."
+            f"category of {batches.what} has {needed}."
         )
+    warn_left_out("structure preservation", batches, ~np.isnan(per_cell), needed)
     overlap = float(np.nanmean(per_cell))
     null, concordance = np.average([nulls, concordances], axis=1, weights=weights)
     return Structure(overlap, float(null), float(concordance), per_cell)

@@ -18,11 +18,11 @@ from harmonypy_lite.errors import HarmonyWarning, InvalidInput
 from harmonypy_lite.metrics import calibration
 from harmonypy_lite.metrics.bras import bras
 from harmonypy_lite.metrics.calibration import Calibrated
-from harmonypy_lite.metrics.clusters import NmiAri, nmi_ari
-from harmonypy_lite.metrics.inputs import Categories
+from harmonypy_lite.metrics.clusters import NmiAri, check_clustering, nmi_ari
+from harmonypy_lite.metrics.inputs import Categories, whole_number
 from harmonypy_lite.metrics.kbet import kbet, kbet_per_label
-from harmonypy_lite.metrics.lisi import Variant, neighbors_needed
-from harmonypy_lite.metrics.neighbors import Method, Neighbors, find_neighbors
+from harmonypy_lite.metrics.lisi import Variant, check_perplexity, neighbors_needed
+from harmonypy_lite.metrics.neighbors import Method, Neighbors, find_neighbors, method_for
 from harmonypy_lite.metrics.pcr import pcr_comparison
 from harmonypy_lite.metrics.silhouette import (
     Estimate,
@@ -32,6 +32,7 @@ from harmonypy_lite.metrics.silhouette import (
     silhouettes,
 )
 from harmonypy_lite.metrics.structure import Structure, structure_preservation
+from harmonypy_lite.threads import worker_count
 
 Kind = Literal["batch", "biology"]
 
@@ -45,6 +46,14 @@ class Settings(NamedTuple):
     search: Method = "auto"
     seed: int = 0
     n_jobs: int | None = None
+
+    def checked(self, n_cells: int) -> Settings:
+        """Return the settings with the search that this many cells get, or raise InvalidInput."""
+        neighbors_needed(self.perplexity, self.variant)
+        check_clustering(self.clustering)
+        whole_number("seed", self.seed, 0)
+        worker_count(self.n_jobs)
+        return self._replace(search=method_for(n_cells, self.search))
 
 
 class Run(TypedDict):
@@ -77,8 +86,9 @@ class Cells:
     @cached_property
     def lisi_neighbors(self) -> Neighbors:
         """Return the neighbours that LISI looks at."""
-        wanted = neighbors_needed(self.settings.perplexity, self.settings.variant)
-        return self.neighbors.others(wanted)
+        perplexity, variant = self.settings.perplexity, self.settings.variant
+        check_perplexity(perplexity, variant, len(self.points))
+        return self.neighbors.others(neighbors_needed(perplexity, variant))
 
     @cached_property
     def silhouettes(self) -> Silhouettes:
@@ -133,7 +143,13 @@ class Question:
     batches: Categories
     labelled: Cells | None
     labelled_batches: Categories | None
-    pre: NDArray[np.floating]
+    pre: NDArray[np.floating] | None = None
+
+    @property
+    def before(self) -> NDArray[np.floating]:
+        """Return the embedding before integration, which metrics that need it may rely on."""
+        assert self.pre is not None
+        return self.pre
 
     @property
     def known(self) -> tuple[Cells, Categories, Categories]:
@@ -145,7 +161,9 @@ class Question:
     @cached_property
     def structure(self) -> Structure:
         """Return structure preservation."""
-        return structure_preservation(self.pre, self.cells.points, self.batches, **self.cells.run)
+        return structure_preservation(
+            self.before, self.cells.points, self.batches, **self.cells.run
+        )
 
 
 def _plain(value: float) -> Calibrated:
@@ -173,12 +191,12 @@ def _bras(q: Question) -> Calibrated:
 
 def _pcr_comparison(q: Question) -> Calibrated:
     n_jobs = q.cells.settings.n_jobs
-    return _plain(pcr_comparison(q.pre, q.cells.points, q.batches, n_jobs=n_jobs))
+    return _plain(pcr_comparison(q.before, q.cells.points, q.batches, n_jobs=n_jobs))
 
 
 def _graph_connectivity(q: Question) -> Calibrated:
     c, batches, labels = q.known
-    return calibration.graph_connectivity(c.neighbors.others(14), batches, labels)
+    return calibration.graph_connectivity(c.neighbors, batches, labels)
 
 
 def _kbet(q: Question) -> Calibrated:
@@ -199,41 +217,57 @@ def _silhouette_batch(q: Question) -> Calibrated:
 
 def _silhouette_label(q: Question) -> Calibrated:
     c = q.known[0]
+    _note("Kept to compare with scIB; robust has no silhouettes." + _sampled(c.silhouettes))
     return calibration.by_null(c.silhouettes.score(), c.silhouette_null)
 
 
 def _isolated_labels(q: Question) -> Calibrated:
     c, batches, labels = q.known
-    raw = c.silhouettes.score_of(isolated_levels(labels, batches))
+    levels = isolated_levels(labels, batches)
+    names = ", ".join(map(str, labels.names[levels]))
+    _note(f"Isolated, since in the fewest batches: {names}." + _sampled(c.silhouettes))
+    raw = c.silhouettes.score_of(levels)
     return calibration.by_null(raw, c.silhouette_null)
+
+
+def _structure_overlap(q: Question) -> Calibrated:
+    return calibration.structure_overlap(q.structure)
+
+
+def _sampled(measured: Silhouettes) -> str:
+    n, cells = len(measured.labels.codes), len(measured.cells)
+    return "" if cells == n else f" Estimated from {cells:,} of {n:,} cells."
+
+
+def _note(text: str) -> None:
+    """Say something that `measure` puts beside the value."""
+    warnings.warn(text, HarmonyWarning, stacklevel=2)
 
 
 class Metric(NamedTuple):
     """One row of the table."""
 
     kind: Kind
-    needs_labels: bool
+    needs: Literal["labels", "pre", "nothing"]
     compute: Callable[[Question], Calibrated]
 
 
 METRICS: dict[str, Metric] = {
-    "ilisi": Metric("batch", False, _ilisi),
-    "cilisi": Metric("batch", True, _cilisi),
-    "bras": Metric("batch", True, _bras),
-    "pcr_comparison": Metric("batch", False, _pcr_comparison),
-    "graph_connectivity": Metric("batch", True, _graph_connectivity),
-    "kbet": Metric("batch", False, _kbet),
-    "kbet_per_label": Metric("batch", True, _kbet_per_label),
-    "silhouette_batch": Metric("batch", True, _silhouette_batch),
-    "clisi": Metric("biology", True, lambda q: q.known[0].clisi),
-    "nmi": Metric("biology", True, lambda q: _plain(q.known[0].clusters.nmi)),
-    "ari": Metric("biology", True, lambda q: _plain(q.known[0].clusters.ari)),
-    "silhouette_label": Metric("biology", True, _silhouette_label),
-    "isolated_labels": Metric("biology", True, _isolated_labels),
-    "structure_overlap": Metric(
-        "biology", False, lambda q: calibration.structure_overlap(q.structure)
-    ),
-    "structure_concordance": Metric("biology", False, lambda q: _plain(q.structure.concordance)),
+    "ilisi": Metric("batch", "nothing", _ilisi),
+    "cilisi": Metric("batch", "labels", _cilisi),
+    "bras": Metric("batch", "labels", _bras),
+    "pcr_comparison": Metric("batch", "pre", _pcr_comparison),
+    "graph_connectivity": Metric("batch", "labels", _graph_connectivity),
+    "kbet": Metric("batch", "nothing", _kbet),
+    "kbet_per_label": Metric("batch", "labels", _kbet_per_label),
+    "silhouette_batch": Metric("batch", "labels", _silhouette_batch),
+    "clisi": Metric("biology", "labels", lambda q: q.known[0].clisi),
+    "nmi": Metric("biology", "labels", lambda q: _plain(q.known[0].clusters.nmi)),
+    "ari": Metric("biology", "labels", lambda q: _plain(q.known[0].clusters.ari)),
+    "silhouette_label": Metric("biology", "labels", _silhouette_label),
+    "isolated_labels": Metric("biology", "labels", _isolated_labels),
+    "structure_overlap": Metric("biology", "pre", _structure_overlap),
+    "structure_concordance": Metric("biology", "pre", lambda q: _plain(q.structure.concordance)),
 }
 
 ON_REQUEST = ("kbet", "kbet_per_label", "silhouette_batch")
@@ -252,8 +286,10 @@ class Result(NamedTuple):
 def measure(question: Question, name: str) -> Result:
     """Compute the metric `name`; what it warns or refuses becomes the reason."""
     metric = METRICS[name]
-    if metric.needs_labels and question.labelled is None:
+    if metric.needs == "labels" and question.labelled is None:
         return Result(name, metric.kind, None, "needs labels (label_key)")
+    if metric.needs == "pre" and question.pre is None:
+        return Result(name, metric.kind, None, "needs the embedding before integration (pre)")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", HarmonyWarning)
         try:

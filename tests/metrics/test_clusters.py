@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import igraph
+import random
+import sys
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -10,7 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from worlds import frozen, world
 
-from harmonypy_lite.errors import InvalidInput, NotApplicable
+from harmonypy_lite.errors import HarmonyWarning, InvalidInput, MissingExtra, NotApplicable
 from harmonypy_lite.metrics.clusters import agreement, kmeans, nmi_ari
 from harmonypy_lite.metrics.structure import structure_preservation
 
@@ -51,14 +53,18 @@ def test_nmi_ari__finds_separated_types_and_nothing_in_shuffled_labels(clusterin
 
 
 def test_leiden__does_not_depend_on_the_random_state_of_igraph():
-    import random
-
     cells, _, label = world(n_cells=500, apart=3.0)
     random.seed(1)
     one = nmi_ari(cells, label, clustering="leiden", seed=4)
     random.seed(2)
     assert nmi_ari(cells, label, clustering="leiden", seed=4) == one
-    assert igraph.__version__
+
+
+def test_leiden__names_the_extra_when_igraph_is_absent(monkeypatch):
+    cells, _, label = world(n_cells=60)
+    monkeypatch.setitem(sys.modules, "igraph", None)
+    with pytest.raises(MissingExtra, match=r"harmonypy-lite\[leiden\]"):
+        nmi_ari(cells, label, clustering="leiden")
 
 
 def test_nmi_ari__survives_fewer_points_than_clusters():
@@ -93,7 +99,8 @@ def naive_overlap(one, two, batch, k):
 def test_structure__equals_a_naive_overlap():
     one, batch, _ = world(n_cells=500, shift=1.0)
     two = one + np.random.default_rng(1).normal(size=one.shape)
-    found = structure_preservation(one, frozen(two), batch)
+    with pytest.warns(HarmonyWarning, match=r"leaves out 1 of 4 .* more than 60 cells: donor_d\."):
+        found = structure_preservation(one, frozen(two), batch)
     expected = naive_overlap(one, two, batch, 30)
     np.testing.assert_allclose(found.per_cell, expected, atol=1e-15, equal_nan=True)
     assert found.overlap == pytest.approx(np.nanmean(expected), abs=1e-12)
@@ -113,7 +120,7 @@ def test_structure__is_one_for_a_rotation_and_chance_for_noise():
 
 def test_structure__refuses_what_has_no_answer():
     cells, batch, _ = world(n_cells=100)
-    with pytest.raises(NotApplicable, match="no batch has more than 60 cells"):
+    with pytest.raises(NotApplicable, match="no category of batch has more than 60 cells"):
         structure_preservation(cells, cells, batch)
     with pytest.raises(InvalidInput, match="pre has 100 cells and post 99"):
         structure_preservation(cells, cells[1:], batch)

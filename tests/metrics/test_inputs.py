@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from worlds import frozen
+from scipy.sparse import csc_matrix, csr_array
+from worlds import frozen, world
 
+from harmonypy_lite import metrics
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.metrics.inputs import as_categories, as_embedding
+from harmonypy_lite.metrics.inputs import as_categories, as_embedding, as_labelled
 
 
 @pytest.mark.parametrize(
@@ -84,6 +87,59 @@ def test_embedding__casts_numbers_and_leaves_the_input_alone(dtype):
     float_cells = frozen(np.ones((4, 3), np.float32))
     assert as_embedding(float_cells) is float_cells
     assert as_embedding(pd.DataFrame(float_cells)).dtype == np.float32
+
+
+def test_embedding__takes_sparse_matrices():
+    dense = np.arange(6.0).reshape(3, 2)
+    for make in (csr_array, csc_matrix):
+        np.testing.assert_array_equal(as_embedding(make(dense)), dense)
+
+
+@pytest.mark.parametrize(
+    ("embedding", "message"),
+    [
+        (np.ones((3, 2)) + 1j, "must hold numbers; got dtype complex"),
+        (np.zeros((3, 2), "M8[s]"), "must hold numbers; got dtype datetime"),
+        (np.full((3, 2), "1.5"), "must hold numbers; got dtype <U3"),
+        (np.array([[1, "a"]], object), "must hold numbers"),
+        (np.ma.masked_equal([[1.0, 2.0], [3.0, 4.0]], 4.0), "has masked values"),
+        (anndata.AnnData(np.ones((3, 2))), r"such as adata.obsm\['X_pca'\]; got an AnnData"),
+        (np.ones((0, 3)), r"got shape \(0, 3\)"),
+    ],
+)
+def test_embedding__refuses_what_would_give_silent_numbers(embedding, message):
+    with pytest.raises(InvalidInput, match=message):
+        as_embedding(embedding)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1e-170, 1e-25, 1e25, 1e160])
+def test_metrics__ignore_the_scale(scale, dtype):
+    if scale in (1e-170, 1e160) and dtype == np.float32:
+        scale = 1e-30 if scale < 1 else 1e30
+    cells, batch, label = world(n_cells=400, shift=1.0)
+    cells = cells.astype(dtype)
+    far = frozen(cells * dtype(scale))
+    for metric, columns in {
+        metrics.bras: (batch, label),
+        metrics.silhouette_label: (label,),
+        metrics.pcr: (batch,),
+        metrics.ilisi: (batch,),
+        metrics.kbet: (batch,),
+    }.items():
+        assert metric(far, *columns) == pytest.approx(metric(cells, *columns), abs=1e-5), metric
+    assert metrics.nmi_ari(far, label).nmi == pytest.approx(1.0)
+
+
+def test_labelled__refuses_columns_in_another_order():
+    cells, batch, label = world(n_cells=30)
+    names = pd.Index([f"cell{i}" for i in range(30)])
+    batch, label = pd.Series(batch, index=names), pd.Series(label, index=names)
+    as_labelled(cells, batch, label)
+    with pytest.raises(InvalidInput, match="in different orders"):
+        as_labelled(cells, batch, label[::-1])
+    with pytest.raises(InvalidInput, match="in different orders"):
+        as_labelled(pd.DataFrame(cells, index=names[::-1]), batch, label)
 
 
 def test_embedding__accepts_large_finite_values():

@@ -8,45 +8,14 @@ import harmonypy
 import numpy as np
 import pandas as pd
 import pytest
+from naive import slow_lisi
 from worlds import frozen, world
 
 from harmonypy_lite.errors import InvalidInput, NotApplicable
-from harmonypy_lite.metrics.lisi import cilisi, cilisi_per_cell, clisi, ilisi, lisi
+from harmonypy_lite.metrics.lisi import clisi, ilisi, lisi
 from harmonypy_lite.metrics.neighbors import Neighbors, find_neighbors
 
 module = sys.modules["harmonypy_lite.metrics.lisi"]  # the package's attribute is the function
-
-
-def slow_lisi(distances, codes_of_neighbors, perplexity):
-    """Solve entropy(beta) = log(perplexity) to the last bit by plain bisection over log beta."""
-    away = distances - distances.min()
-    low, high = -400.0, 60.0
-    for _ in range(200):
-        middle = (low + high) / 2
-        p = np.exp(-np.exp(middle) * away)
-        p /= p.sum()
-        entropy = -np.sum(p[p > 0] * np.log(p[p > 0]))
-        low, high = (middle, high) if entropy > np.log(perplexity) else (low, middle)
-    return 1 / sum(p[codes_of_neighbors == code].sum() ** 2 for code in set(codes_of_neighbors))
-
-
-def slow_cilisi(cells, batch, label, k_most):
-    from scipy.spatial.distance import cdist
-
-    out = np.full(len(cells), np.nan)
-    for name in set(label):
-        inside = np.flatnonzero(label == name)
-        n_batches = len(set(batch[inside]))
-        if len(inside) < 10 or n_batches < 2:
-            continue
-        distances = cdist(cells[inside], cells[inside])
-        k = min(k_most, len(inside) - 1)
-        for i, cell in enumerate(inside):
-            order = np.argsort(distances[i], kind="stable")
-            order = order[order != i][:k]
-            value = slow_lisi(distances[i][order], batch[inside][order], k)
-            out[cell] = (value - 1) / (n_batches - 1)
-    return out
 
 
 @pytest.mark.parametrize("shift", [0.0, 2.0])
@@ -96,20 +65,6 @@ def test_scores__scale_the_median():
     assert ilisi(cells, batch) == ilisi(table, batch)
 
 
-def test_cilisi__equals_a_slow_bisection():
-    cells, batch, label = world(n_cells=260, shift=1.0)
-    batch, label = batch.copy(), label.copy()
-    batch[label == "T"] = np.resize(["donor_a", "donor_c"], np.sum(label == "T"))
-    label[:12], label[12:17] = "small", "tiny"
-    ours = cilisi_per_cell(cells, batch, frozen(label))
-    twin = slow_cilisi(cells, batch, label, 30)
-    np.testing.assert_allclose(ours, twin, rtol=0, atol=1e-10)
-    assert np.isnan(ours[12:17]).all()
-    assert cilisi(cells, batch, label, average="cell") == pytest.approx(np.nanmean(twin), abs=1e-10)
-    means = pd.Series(twin).groupby(label).mean()
-    assert cilisi(cells, batch, label) == pytest.approx(means.mean(), abs=1e-10)
-
-
 def test_lisi__is_finite_among_duplicates_and_far_cells():
     cells = world(n_cells=400).embedding.copy()
     cells[:150] = cells[0]
@@ -143,17 +98,16 @@ def test_scores__refuse_columns_without_an_answer(function, column, error, messa
         function(world(n_cells=300).embedding, column)
 
 
-def test_cilisi__is_not_applicable_without_a_shared_label():
-    cells, batch, _ = world(n_cells=300)
-    with pytest.raises(NotApplicable, match="needs a label with at least 10 cells in two batches"):
-        cilisi(cells, batch, batch)
-
-
 def test_lisi__refuses_a_perplexity_beyond_the_cells():
     cells, batch, _ = world(n_cells=89)
-    with pytest.raises(InvalidInput, match=r"89 other cells; there are 88\. Use a perplexity of"):
+    with pytest.raises(InvalidInput, match="of 89 cells has 88: use a perplexity of at most 29"):
         lisi(cells, batch)
     assert lisi(cells, batch, perplexity=29).shape == (89,)
+    with pytest.raises(InvalidInput, match="use a perplexity of at most 29"):
+        lisi(cells[:88], batch[:88], variant="harmonypy")
+    assert lisi(cells[:88], batch[:88], variant="harmonypy", perplexity=29).shape == (88,)
+    with pytest.raises(InvalidInput, match="each of 5 cells has 4: there are too few"):
+        lisi(cells[:5], batch[:5])
     with pytest.raises(InvalidInput, match="89 other cells per cell are needed, 20 are held"):
         lisi(find_neighbors(cells, 20), batch)
     with pytest.raises(InvalidInput, match="'harmonypy'; got 'R'"):
@@ -170,3 +124,28 @@ def test_lisi__drops_unused_categories_and_the_cell_itself():
         np.hstack([own, table.indices]), np.hstack([0.0 * own, table.distances]), True
     )
     assert ilisi(with_self, batch) == ilisi(table, batch)
+
+
+@pytest.mark.parametrize("scale", [1e-170, 1e-30, 1e30, 1e150])
+def test_lisi__ignores_the_scale(scale):
+    cells, batch, _ = world(n_cells=300, shift=1.0)
+    np.testing.assert_allclose(lisi(cells * scale, batch), lisi(cells, batch), rtol=0, atol=1e-6)
+
+
+def test_lisi__survives_cells_far_from_the_usual_distance():
+    cells, batch, _ = world(n_cells=400, shift=1.0)
+    stretched = cells.copy()
+    stretched[:100] = 1e6 + 1e4 * cells[:100]
+    stretched[100:200] = -1e3 + 1e-4 * cells[100:200]
+    for part in (slice(0, 100), slice(100, 200)):
+        alone = lisi(cells[part], batch[part])
+        np.testing.assert_allclose(lisi(frozen(stretched), batch)[part], alone, rtol=0, atol=1e-6)
+
+
+def test_lisi__refuses_columns_of_other_cells():
+    cells, batch, _ = world(n_cells=300)
+    names = pd.Index([f"cell{i}" for i in range(300)])
+    frame, column = pd.DataFrame(cells, index=names), pd.Series(batch, index=names)
+    assert ilisi(frame, column) == ilisi(cells, batch)
+    with pytest.raises(InvalidInput, match="in different orders"):
+        ilisi(frame, column[::-1])

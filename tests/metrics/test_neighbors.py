@@ -76,9 +76,12 @@ def test_method_for__is_exact_up_to_a_size():
 
 
 def test_pynndescent__finds_nearly_all_and_says_its_name():
-    cells = frozen(world(n_cells=1500).embedding.astype(np.float32))
+    # centred and scaled first: as given, float32 would hold three digits of it
+    cells = frozen(1e4 * (world(n_cells=1500).embedding + 1e4))
     found = find_neighbors(cells, 30, method="pynndescent")
     exact = find_neighbors(cells, 30)
+    np.testing.assert_allclose(found.distances, exact.distances, rtol=1e-2)
+    np.testing.assert_allclose(np.median(found.distances / exact.distances), 1, rtol=1e-6)
     pairs = zip(found.indices, exact.indices, strict=True)
     assert np.mean([len(np.intersect1d(a, b)) / 30 for a, b in pairs]) > 0.999
     assert found.method == "pynndescent"
@@ -136,6 +139,7 @@ def test_others__drops_the_cell_itself_wherever_it_stands():
     [
         ([[1, -1], [0, 2], [0, 1]], [[1, 2.0]] * 3, r"rows \[0\] \(-1 marks"),
         ([[1, 3], [0, 2], [0, 1]], [[1, 2.0]] * 3, "outside 0..2"),
+        ([[0, 1], [1, 2], [2, 1]], [[0, 2.0]] * 3, "3 cells are their own .* includes_self=True"),
         ([[1, 2], [0, 2], [0, 1]], [[1, np.nan]] * 3, "finite"),
         ([[1, 2], [0, 2], [0, 1]], [[1, np.inf]] * 3, "finite"),
         ([[1, 2], [0, 2], [0, 1]], [[2, 1.0]] * 3, "ascending"),
@@ -154,7 +158,8 @@ def test_neighbors__refuses_a_table_that_would_give_silent_numbers(indices, dist
     ("cells", "arguments", "message"),
     [
         (np.zeros((5, 2)), {"n_neighbors": 5}, "each has 4 others"),
-        (np.zeros((5, 2)), {"n_neighbors": 0}, "n_neighbors=0"),
+        (np.zeros((5, 2)), {"n_neighbors": 0}, "n_neighbors must be a whole number >= 1"),
+        (np.zeros((5, 2)), {"n_neighbors": 2.0}, "n_neighbors must be a whole number"),
         (np.zeros(5), {"n_neighbors": 2}, "cells x dimensions"),
         (np.array([[0.0], [np.nan], [1.0]]), {"n_neighbors": 1}, r"rows \[1\]"),
         (np.array([[0.0], [np.inf], [1.0]]), {"n_neighbors": 1}, r"rows \[1\]"),

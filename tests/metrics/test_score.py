@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 from worlds import frozen, world
 
 from harmonypy_lite import metrics
@@ -83,13 +85,93 @@ def test_score__holds_what_the_functions_on_arrays_return():
 def test_score__says_why_a_value_is_missing_and_what_a_total_lacks():
     table = score(annotated(), "donor", "cell_type")
     assert np.isnan(value(table, "isolated_labels"))
-    assert "every obs['cell_type'] is in all batches" in value(table, "isolated_labels", "reason")
+    assert "every category of obs['cell_type'] is in all 4 batches" in value(
+        table, "isolated_labels", "reason"
+    )
     assert value(table, "scib", "reason") == "without kbet_per_label, isolated_labels"
     assert value(table, "robust", "reason") == ""
     assert value(table, "robust", "calibrated") > value(
         table, "robust", "calibrated", embedding="X_pca"
     )
     assert table[table.raw.isna() & table.calibrated.isna()].reason.str.len().min() > 0
+
+
+def test_score__says_which_categories_were_left_out_and_which_are_isolated():
+    adata = annotated()
+    adata.obs["cell_type"] = np.where(
+        adata.obs["donor"] == "donor_d", "only_d", adata.obs["cell_type"].astype(str)
+    )
+    table = score(adata, "donor", "cell_type", metrics="all")
+    for name in ("cilisi", "bras", "kbet_per_label", "silhouette_batch"):
+        assert "leaves out 1 of 6 categories of obs['cell_type']" in value(table, name, "reason")
+        assert "only_d" in value(table, name, "reason")
+    assert "fewest batches: only_d." in value(table, "isolated_labels", "reason")
+    assert "compare with scIB" in value(table, "silhouette_label", "reason")
+
+
+def test_score__says_when_silhouettes_are_estimated(monkeypatch):
+    monkeypatch.setattr(sys.modules["harmonypy_lite.metrics.silhouette"], "ALL_CELLS_UP_TO", 100)
+    monkeypatch.setattr(sys.modules["harmonypy_lite.metrics.silhouette"], "SAMPLE", 100)
+    monkeypatch.setattr(sys.modules["harmonypy_lite.metrics.silhouette"], "SAMPLE_PER_LABEL", 10)
+    table = score(annotated(), "donor", "cell_type", metrics=["silhouette_label"])
+    assert "Estimated from" in value(table, "silhouette_label", "reason")
+    assert "of 600 cells" in value(table, "silhouette_label", "reason")
+    assert value(table, "silhouette_label", "standard_error") > 0
+
+
+def test_score__calibrates_nothing_where_nearly_all_cells_are_of_one_batch():
+    adata = annotated()
+    adata.obs["donor"] = np.where(np.arange(600) < 1, "solo", "rest")
+    table = score(adata, "donor", metrics=["ilisi"])
+    assert value(table, "ilisi") == pytest.approx(0, abs=1e-9)
+    assert np.isnan(value(table, "ilisi", "calibrated"))
+    assert "nearly all cells are of one batch" in value(table, "ilisi", "reason")
+
+
+def test_score__needs_an_embedding_before_integration_only_where_it_is_compared():
+    adata = annotated()
+    del adata.obsm["X_pca"]
+    table = score(adata, "donor", "cell_type", ["X_pca_harmony"], metrics=["ilisi", "bras"])
+    assert value(table, "ilisi") > 0
+    table = score(adata, "donor", "cell_type", ["X_pca_harmony"], pre=None)
+    assert "before integration (pre)" in value(table, "pcr_comparison", "reason")
+    assert value(table, "robust", "reason") == "without pcr_comparison"
+    with pytest.raises(InvalidInput, match=r"no embedding obsm\['X_pca'\]"):
+        score(adata, "donor", embeddings=["X_pca_harmony"])
+
+
+@pytest.mark.parametrize(
+    "as_given",
+    [np.float16, np.int64, scipy.sparse.csr_array, scipy.sparse.csc_matrix, pd.DataFrame],
+)
+def test_score__takes_embeddings_of_any_kind(as_given, tmp_path):
+    adata = annotated(300)
+    cells = np.rint(adata.obsm["X_pca"] * 64) / 4  # exact also in half precision
+    if as_given in (np.float16, np.int64):
+        given = np.rint(cells).astype(as_given)
+        cells = given.astype(float)
+    elif as_given is pd.DataFrame:
+        given = pd.DataFrame(cells, index=adata.obs_names, columns=[f"PC{i}" for i in range(20)])
+    else:
+        given = as_given(cells)
+    adata.obsm["X_pca"], adata.obsm["plain"] = given, cells
+    names = {"embeddings": ["X_pca", "plain"], "metrics": ["ilisi", "bras", "pcr_comparison"]}
+    adata.write_h5ad(tmp_path / "any.h5ad")
+    tables = [score(adata, "donor", "cell_type", **names)]
+    if scipy.sparse.issparse(given):
+        with pytest.raises(InvalidInput, match=r"obsm\['X_pca'\] is sparse"):
+            score_file(tmp_path / "any.h5ad", "donor", "cell_type", **names)
+    else:
+        tables += [score_file(tmp_path / "any.h5ad", "donor", "cell_type", **names)]
+    for table in tables:
+        for metric in names["metrics"]:
+            found, expected = (value(table, metric, "raw", key) for key in names["embeddings"])
+            assert found == pytest.approx(expected, abs=1e-6), metric
+
+
+def test_score__says_what_it_needs_instead_of_a_file():
+    with pytest.raises(InvalidInput, match=r"must be an AnnData; got str\. See score_file"):
+        score("cells.h5ad", "donor")
 
 
 def test_score__says_when_connectivity_cannot_be_calibrated():
@@ -147,7 +229,9 @@ def test_score__is_the_same_for_any_number_of_threads_and_leaves_the_input_alone
 
 def test_score__lists_the_reason_when_there_are_too_few_cells():
     table = score(annotated(60), "donor", "cell_type")
-    assert "89 other cells per cell are needed, 59 are held" in value(table, "ilisi", "reason")
+    assert "each of 60 cells has 59: use a perplexity of at most 20" in value(
+        table, "ilisi", "reason"
+    )
     assert value(score(annotated(60), "donor", perplexity=15), "ilisi") > 0
 
 
@@ -173,15 +257,28 @@ def test_score__shows_progress_only_when_asked(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_key": "donr"}, "obs has no column 'donr'; it has 'donor', 'chemistry'"),
-        ({"batch_key": "donor", "label_key": "type"}, "obs has no column 'type'"),
-        ({"batch_key": []}, "name at least one column"),
+        ({"batch_key": "donr"}, "no obs column 'donr'. Did you mean 'donor'"),
+        ({"batch_key": "donor", "label_key": "type"}, "no obs column 'type'"),
+        ({"batch_key": []}, "give the name of a column of obs"),
         ({"batch_key": "barcode"}, "600 levels for 600 cells"),
         ({"batch_key": "donor", "label_key": "donor"}, "both a batch column and the label"),
         ({"batch_key": ["donor", "one"]}, r"obs\['one'\] has only one level \(x\)"),
-        ({"batch_key": "donor", "embeddings": ["X_umap"]}, "obsm has no 'X_umap'; it has 'X_pca'"),
-        ({"batch_key": "donor", "pre": "X"}, "obsm has no 'X'"),
-        ({"batch_key": "donor", "metrics": ["lisi"]}, "metrics has no 'lisi'; it has 'ilisi'"),
+        (
+            {"batch_key": "donor", "embeddings": ["X_umap"]},
+            r"no embedding obsm\['X_umap'\]; obsm has: X_pca",
+        ),
+        ({"batch_key": "donor", "pre": "X"}, r"no embedding obsm\['X'\]"),
+        ({"batch_key": "donor", "metrics": ["lisi"]}, "no metric 'lisi'; give 'default'"),
+        ({"batch_key": "donor", "metrics": []}, "metrics is empty; give 'default'"),
+        ({"batch_key": "donor", "label_key": "barcode"}, r"obs\['barcode'\] has 600 levels"),
+        ({"batch_key": "donor", "label_key": ["cell_type"]}, "label_key=.* name of a column"),
+        ({"batch_key": None}, "batch_key is a NoneType"),
+        ({"batch_key": "donor", "embeddings": []}, "embeddings is empty"),
+        ({"batch_key": "donor", "clustering": "dbscan"}, "'leiden'; got 'dbscan'"),
+        ({"batch_key": "donor", "seed": -1}, "seed must be a whole number >= 0"),
+        ({"batch_key": "donor", "seed": None}, "seed must be a whole number"),
+        ({"batch_key": "donor", "n_jobs": 0}, "n_jobs=0 asks for no threads"),
+        ({"batch_key": "donor", "perplexity": 30.5}, "perplexity must be a whole number"),
         ({"batch_key": "donor", "variant": "R"}, "'harmonypy'; got 'R'"),
         ({"batch_key": "donor", "search": "faiss"}, "'pynndescent'; got 'faiss'"),
     ],
@@ -244,8 +341,16 @@ def test_score_file__writes_the_table_and_the_figure(tmp_path):
     assert len(pd.read_json(files[1])) == len(two)
     assert files[2].exists()
     assert {p.name for p in tmp_path.glob("two*")} == {"two_donor.png", "two_chemistry.png"}
-    with pytest.raises(InvalidInput, match=r"must end in \.csv or \.json; got 'scores\.xlsx'"):
-        score_file(tmp_path / "absent.h5ad", "donor", output="scores.xlsx")
+    for given, message in (
+        ({"output": "scores.xlsx"}, r"must end in \.csv or \.json; got 'scores\.xlsx'"),
+        ({"plot": "scores.xlsx"}, r"scores\.xlsx cannot be drawn: .* end in \.png, \.pdf, \.svg"),
+        ({"plot": "scores"}, "scores cannot be drawn: its name must end"),
+        ({"output": tmp_path / "none" / "s.csv"}, "no folder .*none"),
+        ({"plot": tmp_path / "none" / "s.png"}, "no folder .*none"),
+        ({"metrics": ["lisi"]}, "no metric 'lisi'"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            score_file(tmp_path / "absent.h5ad", "donor", **given)
 
 
 def test_score_file__names_what_the_file_lacks(tmp_path):
