@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -55,8 +56,8 @@ def scores(
 ) -> Figure:
     """Draw the table of `metrics.score`: a circle per metric, a bar per total.
 
-    Rows are embeddings, the best total first. Darker is better; every value is written. Metrics
-    that no embedding has are named below the table.
+    Rows are embeddings, the best total first. Darker is better; every value is written. Below the
+    table stand the metrics that no embedding has, and what a total had to do without.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ def scores(
     Raises
     ------
     InvalidInput
-        An empty table, or several batch columns and no `batch_key`.
+        An empty table, several batch columns and no `batch_key`, or two rows for one value.
     MissingExtra
         Without matplotlib.
 
@@ -90,16 +91,20 @@ def scores(
     >>> len(figure.axes)
     1
     """
-    wide, kinds = _wide(table, batch_key, values)
+    new_figure = _figure()
+    part = _one_batch_key(table, batch_key, values)
+    wide, kinds = _wide(part, values)
     shown = [name for name in wide.columns if wide[name].notna().any()]
-    missing = [name for name in wide.columns if name not in shown]
     groups = {kind: [name for name in shown if kinds[name] == kind] for kind in _GROUPS}
-    edges = _columns(groups, 0.35 + 0.088 * max(len(str(name)) for name in wide.index))
-    above = _HEAD + (0.35 if title else 0.0)
-    below = 0.42 if missing else 0.12
+    corner = [str(part["batch_key"].iloc[0]), f"{values} values"]
+    edges = _columns(groups, 0.4 + max(_length(str(name)) for name in [*wide.index, *corner]))
     width = max(right for _, right in edges.values()) + 0.15
+    heading = _wrapped([title or ""], width, 0.105)
+    notes = _wrapped(_notes(part, shown), width, 0.068)
+    above = _HEAD + 0.22 * len(heading) + (0.13 if heading else 0.0)
+    below = 0.12 + 0.16 * len(notes) + (0.1 if notes else 0.0)
     height = above + _ROW * len(wide) + below
-    figure = _figure()(figsize=(width, height), facecolor="white")
+    figure = new_figure(figsize=(width, height), facecolor="white")
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, width), ylim=(0, height))
     ax.set_axis_off()
@@ -107,11 +112,9 @@ def scores(
     for row, (embedding, cells) in enumerate(wide.iterrows()):
         middle = height - above - _ROW * (row + 0.5)
         _draw_row(ax, str(embedding), cells, kinds, edges, middle, last=row == len(wide) - 1)
-    if title:
-        ax.text(0.15, height - 0.22, title, size=12, weight="bold", va="center")
-    if missing:
-        text = "Not computed (see reason): " + ", ".join(_one_line(name) for name in missing)
-        ax.text(0.15, 0.2, text, size=8, color=_GREY, va="center")
+    ax.text(0.15, height - above + 0.34, "\n".join(corner), size=8.5, color=_GREY, va="center")
+    ax.text(0.15, height - 0.1, "\n".join(heading), size=12, weight="bold", va="top")
+    ax.text(0.15, below - 0.1, "\n".join(notes), size=8, color=_GREY, va="top")
     return figure
 
 
@@ -154,22 +157,62 @@ def _figure() -> type[Figure]:
     return Figure
 
 
+def _length(name: str) -> float:
+    """Return how long the name of an embedding is, in inches."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    font = FontProperties(weight="bold")
+    return float(TextPath((0, 0), name, size=10, prop=font).get_extents().width) / 72
+
+
+def _wrapped(texts: list[str], width: float, letter: float) -> list[str]:
+    """Return the lines of `texts` in a figure `width` inches wide, of letters of that length."""
+    return [line for text in texts for line in textwrap.wrap(text, int((width - 0.3) / letter))]
+
+
+def _notes(part: pd.DataFrame, shown: list[str]) -> list[str]:
+    """Return what is missing: metrics that no embedding has, and members of totals."""
+    missing = [name for name in dict.fromkeys(part["metric"]) if name not in shown]
+    names = ", ".join(_one_line(name) for name in missing)
+    notes = [f"Not computed (see reason): {names}."] if missing else []
+    totals = part[(part["kind"] == "total") & part["metric"].isin(shown)]
+    for name, reasons in totals.get("reason", totals["metric"][:0]).groupby(totals["metric"]):
+        said = sorted(set(reasons.dropna()) - {""})
+        if len(said) == 1:
+            words = [_one_line(word) for word in said[0].removeprefix("without ").split(", ")]
+            notes.append(f"{_one_line(str(name))} is without {', '.join(words)}.")
+        elif said:
+            notes.append(f"{_one_line(str(name))} lacks metrics for some (see reason).")
+    return notes
+
+
 def _one_line(name: str) -> str:
     return _TITLES.get(name, name).replace("-\n", "").replace("\n", " ")
 
 
-def _wide(
-    table: pd.DataFrame, batch_key: str | None, values: str
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return one row per embedding, best total first, and the kind of each column."""
+def _one_batch_key(table: pd.DataFrame, batch_key: str | None, values: str) -> pd.DataFrame:
+    """Return the rows of one batch column, or raise InvalidInput."""
+    if values not in ("raw", "calibrated"):
+        raise InvalidInput(f"values must be 'raw' or 'calibrated'; got {values!r}.")
     keys = list(dict.fromkeys(table["batch_key"]))
     if not keys:
         raise InvalidInput("the table of scores is empty.")
     if batch_key is None and len(keys) > 1:
         raise InvalidInput(f"the table has the batch columns {keys}; choose one as batch_key.")
     part = table[table["batch_key"] == (batch_key or keys[0])]
-    if values not in ("raw", "calibrated") or part.empty:
-        raise InvalidInput(f"no {values!r} values for batch_key {batch_key!r}; it has {keys}.")
+    if part.empty:
+        raise InvalidInput(f"the table has no batch_key {batch_key!r}; it has {keys}.")
+    if part.duplicated(["embedding", "metric"]).any():
+        raise InvalidInput(
+            "the table has two rows for one embedding and metric: draw tables of different data "
+            "one by one."
+        )
+    return part
+
+
+def _wide(part: pd.DataFrame, values: str) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return one row per embedding, best total first, and the kind of each column."""
     totals = part["raw"].fillna(part["calibrated"])
     part = part.assign(shown=part[values].where(part["kind"] != "total", totals))
     wide = part.pivot(index="embedding", columns="metric", values="shown")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -56,8 +57,13 @@ def test_scores__puts_the_best_total_first():
     assert names == [f"X_{i}" for i in reversed(range(10))]
 
 
-def test_scores__stays_inside_its_figure(tmp_path):
-    figure = pl.scores(table(10), title="Ten of them")
+@pytest.mark.parametrize("metrics", [None, ["ilisi", "isolated_labels"]])
+@pytest.mark.parametrize("name", ["X_", "SCANORAMA_WITH_HVG_AND_MMWW_", "i"])
+def test_scores__stays_inside_its_figure(tmp_path, metrics, name):
+    given = table(10)
+    given["embedding"] = name + given["embedding"]
+    given = given if metrics is None else given[given.metric.isin(metrics)]
+    figure = pl.scores(given, title="Ten of them, in words that do not fit into one line " * 2)
     figure.savefig(tmp_path / "scores.png", dpi=60)
     width, height = figure.get_size_inches()
     box = figure.get_tightbbox()
@@ -65,6 +71,34 @@ def test_scores__stays_inside_its_figure(tmp_path):
     assert box.y0 >= -0.01
     assert box.x1 <= width + 0.01
     assert box.y1 <= height + 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("SCANORAMA_WITH_HVG_AND_MMWW_", "b"), ("", "the_donor_and_the_chemistry")]
+)
+def test_scores__leaves_room_for_the_names(tmp_path, name, key):
+    given = table(2, [key])
+    given["embedding"] = name + given["embedding"]
+    figure = pl.scores(given)
+    figure.savefig(tmp_path / "scores.png", dpi=60)
+    starts = (f"{name}X_", f"{key}\n")
+    names = [text for text in figure.axes[0].texts if text.get_text().startswith(starts)]
+    circles = [p for p in figure.axes[0].patches if isinstance(p, Circle)]
+    assert len(names) == 3
+    for text in names:
+        assert text.get_window_extent().x1 < min(c.get_window_extent().x0 for c in circles)
+
+
+def test_scores__tells_what_is_drawn_and_what_a_total_lacks():
+    given = table()
+    given["reason"] = ""
+    given.loc[given.metric == "scib", "reason"] = "without kbet_per_label, isolated_labels"
+    written = texts(pl.scores(given, values="calibrated"))
+    assert "donor\ncalibrated values" in written
+    assert any("scIB is without kBET per label, Isolated labels." in text for text in written)
+    given.loc[(given.metric == "robust") & (given.embedding == "X_0"), "reason"] = "without ari"
+    given.loc[(given.metric == "robust") & (given.embedding == "X_1"), "reason"] = "without nmi"
+    assert any("Robust lacks metrics for some" in text for text in texts(pl.scores(given)))
 
 
 def test_scores__marks_a_value_that_one_embedding_lacks():
@@ -85,6 +119,17 @@ def test_scores__asks_which_batch_column():
         pl.scores(given, batch_key="lane")
     with pytest.raises(InvalidInput, match="is empty"):
         pl.scores(given[:0])
+    with pytest.raises(InvalidInput, match="'raw' or 'calibrated'; got 'rank'"):
+        pl.scores(given, batch_key="plate", values="rank")
+    with pytest.raises(InvalidInput, match="two rows for one embedding"):
+        pl.scores(pd.concat([table(), table()]))
+
+
+def test_figure_files__are_refused_by_their_ending_before_work():
+    assert pl.figure_files(Path("a.PDF"), ["donor"]) == {"donor": Path("a.PDF")}
+    for name in ("scores", "scores.xlsx"):
+        with pytest.raises(InvalidInput, match=f"{name} cannot be drawn"):
+            pl.figure_files(Path(name), ["donor"])
 
 
 def test_scores__names_the_extra_when_matplotlib_is_absent(monkeypatch):

@@ -198,6 +198,7 @@ def graph_connectivity(
             stacklevel=2,
         )
         return Calibrated(float(largest.mean()), float("nan"))
+    warn_left_out("The calibrated value", labels, shared[labels.codes], "cells in two batches")
     floor = float((cells.max(axis=1) / labels.sizes)[shared].mean())
     calibrated = (largest[shared].mean() - floor) / (1 - floor)
     return Calibrated(float(largest.mean()), float(calibrated))
