@@ -39,3 +39,27 @@ def world(seed=0, shift=0.0, *, n_cells=3000, n_types=5, dims=20, nested=False, 
     cells += 8.0 * directions[batch // 2] if nested else shift * directions[batch]
     names = np.array(["donor_a", "donor_b", "donor_c", "donor_d"])
     return World(frozen(cells), frozen(names[batch]), frozen(np.array(list("TBNMD"))[label % 5]))
+
+
+def labelled(adata):
+    """Return the labelled cells of a real set as they are stored."""
+    known = adata.obs["cell_type"].notna().to_numpy()
+    batch, label = (
+        adata.obs[key][known].astype(str).to_numpy(str) for key in ("batch", "cell_type")
+    )
+    return World(frozen(adata.obsm["X_pca"][known]), frozen(batch), frozen(label))
+
+
+def moved(given, seed, shift):
+    """Return a real set whose batches are drawn by lot, then moved `shift` sd from each other.
+
+    The unit is the sd within labels, in 20 dimensions as in `world`: larger in more.
+    """
+    rng = np.random.default_rng(seed)
+    cells, batch = given.embedding.astype(np.float64), rng.permutation(given.batch)
+    _, label = np.unique(given.label, return_inverse=True)
+    means = np.stack([cells[label == level].mean(axis=0) for level in range(label.max() + 1)])
+    sd = np.sqrt(np.mean((cells - means[label]) ** 2) * cells.shape[1] / 20)
+    names, code = np.unique(batch, return_inverse=True)
+    directions = np.linalg.qr(rng.normal(size=(cells.shape[1], len(names))))[0].T
+    return World(frozen(cells + shift * sd * directions[code]), frozen(batch), given.label)

@@ -7,44 +7,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from checks import BATCH, BIOLOGY, SEEDS, SHIFTS, STEADY, changed_worlds, scores
 from worlds import World, frozen, world
 
 from harmonypy_lite.metrics.inputs import as_categories
 from harmonypy_lite.metrics.suite import METRICS, Cells, Question, Settings, measure
 from harmonypy_lite.metrics.totals import totals
 
-SEEDS = range(20)
-SHIFTS = (0.0, 40.0, 0.5, 1.0, 2.0, 4.0)  # the ends, of which the spread is asked, first
-RISING = np.argsort(SHIFTS)
-BATCH = ("ilisi", "cilisi", "bras", "pcr_comparison", "graph_connectivity", "kbet")
-BIOLOGY = ("clisi", "nmi", "ari", "silhouette_label")
-
-
-def scores(given, names, pre=None, **settings):
-    """Measure `names` on one world: {name: Calibrated}."""
-    batches = as_categories(given.batch, len(given.batch), "batch")
-    labels = as_categories(given.label, len(given.label), "label")
-    cells = Cells(given.embedding, Settings(**settings), labels)
-    pre = given.embedding if pre is None else pre
-    question = Question(cells, batches, cells, batches, pre)
-    results = {name: measure(question, name) for name in names}
-    assert all(result.score is not None for result in results.values()), results
-    return {name: result.score for name, result in results.items()}
-
 
 @pytest.fixture(scope="module")
 def falling():
-    """Return the batch metrics, raw and calibrated: (seeds, shifts, 2).
-
-    Six seeds have all shifts; the others only the two ends, and NaN between.
-    """
+    """Return the batch metrics, raw and calibrated: (seeds, shifts, 2)."""
     table = {name: np.full((len(SEEDS), len(SHIFTS), 2), np.nan) for name in BATCH}
     for seed in SEEDS:
         pre = world(seed, 40.0).embedding
-        for place, shift in enumerate(SHIFTS if seed < 6 else SHIFTS[:2]):
+        for place, shift in enumerate(SHIFTS):
             for name, score in scores(world(seed, shift), BATCH, pre).items():
                 table[name][seed, place] = score[:2]
-    return {name: values[:, RISING] for name, values in table.items()}
+    return table
 
 
 @pytest.mark.parametrize("name", ["ilisi", "cilisi", "bras", "pcr_comparison"])
@@ -59,8 +39,9 @@ def test_check_1__raw_lisi_scores_fail_it(falling):
     assert falling["cilisi"][:, 0, 0].max() < 0.8
 
 
-def test_check_1__kbet_accepts_95_of_100(falling):
-    assert falling["kbet"][:, 0, 0].mean() == pytest.approx(0.95, abs=0.02)
+@pytest.mark.parametrize("name", ["kbet", "kbet_per_label"])
+def test_check_1__kbet_accepts_95_of_100(falling, name):
+    assert falling[name][:, 0, 0].mean() == pytest.approx(0.95, abs=0.025)
 
 
 @pytest.mark.parametrize("name", BATCH)
@@ -72,16 +53,18 @@ def test_check_2__raw_graph_connectivity_fails_it(falling):
     assert falling["graph_connectivity"][:, -1, 0].min() > 0.3
 
 
-@pytest.mark.parametrize("name", ["ilisi", "cilisi", "bras", "pcr_comparison"])
-def test_check_3__a_larger_shift_always_scores_less(falling, name):
-    raw = falling[name][:6, :, 0]
-    assert (np.diff(raw[:, :-1], axis=1) < 0).all()
-    assert (raw[:, -1] <= raw[:, -2]).all()
-    assert (raw[:, -1] < raw[:, 0] / 10).all()
+@pytest.mark.parametrize("column", [0, 1])
+@pytest.mark.parametrize("name", STEADY)
+def test_check_3__a_larger_shift_always_scores_less(falling, name, column):
+    found = falling[name][:, :, column]
+    # kBET at 4 sd may have rejected every cell already
+    steps = found[:, :-1] if name == "kbet" else found
+    assert (np.diff(steps, axis=1) < 0).all()
+    assert (found[:, -1] < found[:, 0] / 10).all()
 
 
 def test_check_3__graph_connectivity_fails_it(falling):
-    assert (falling["graph_connectivity"][:6, :5, 0] > 0.99).all()
+    assert (falling["graph_connectivity"][:, :5, 0] > 0.99).all()
 
 
 def test_check_3__batches_mixed_in_pairs_score_below_what_silhouette_batch_says():
@@ -114,6 +97,23 @@ def test_check_4__without_biology_the_calibrated_scores_are_about_zero(nothing, 
     assert np.abs(calibrated).max() < 0.04
 
 
+def with_isolated(label, batch):
+    """Give the type D to one batch only."""
+    return frozen(np.where((label == "D") & (batch != "donor_b"), "T", label))
+
+
+def test_check_4__a_random_embedding_isolates_no_label_and_keeps_no_structure():
+    names = ("isolated_labels", "structure_overlap", "structure_concordance")
+    rows = []
+    for seed in SEEDS:
+        cells, batch, label = world(seed)
+        noise = frozen(np.random.default_rng(100 + seed).normal(size=cells.shape))
+        found = scores(World(noise, batch, with_isolated(label, batch)), names, pre=cells)
+        rows.append([found[name].calibrated for name in names])
+    assert np.abs(np.mean(rows, axis=0)).max() < 0.01
+    assert np.abs(rows).max() < 0.04
+
+
 def test_check_4__raw_clisi_and_silhouette_fail_it(nothing):
     assert nothing["clisi"][:, 0].min() > 0.2
     assert nothing["silhouette_label"][:, 0].min() > 0.45
@@ -128,32 +128,21 @@ def test_check_4__a_random_embedding_mixes_perfectly_which_is_why_mixing_alone_i
     assert max(found[name].calibrated for name in BIOLOGY) < 0.05
 
 
-def changed_worlds(given):
-    """Yield what must not change a score: (name of the change, world, factor of the embedding)."""
-    cells, batch, label = given
-    rng = np.random.default_rng(0)
-    order = rng.permutation(len(cells))
-    yield "cell order", World(cells[order], batch[order], label[order])
-    rename = dict(zip("TBNMD", ["z", "9", "Monocyte", "-", "aaa"], strict=True))
-    again = np.array([rename[name] for name in label])
-    yield "names", World(cells, np.char.add("x", batch)[:], again)
-    yield "reversed names", World(cells, np.array([name[::-1] for name in batch]), again)
-    rotation = np.linalg.qr(rng.normal(size=(cells.shape[1],) * 2))[0]
-    yield "rotation", World(cells @ rotation, batch, label)
-    for factor in (1e-3, 0.7, 1e3):
-        yield f"scale {factor}", World(cells * factor, batch, label)
-
-
 @pytest.mark.parametrize("shift", [0.0, 2.0])
 def test_check_5__raw_scores_do_not_depend_on_what_means_nothing(shift):
-    names = [name for name in METRICS if name != "isolated_labels"]
-    given = world(3, shift)
-    expected = scores(given, names)
-    for change, other in changed_worlds(given):
-        found = scores(World(*map(frozen, other)), names)
+    cells, batch, label = world(3, shift)
+    given, names = World(cells, batch, with_isolated(label, batch)), list(METRICS)
+    pre = world(3, shift + 2).embedding + np.random.default_rng(1).normal(size=cells.shape)
+    expected = scores(given, names, pre)
+    assert 0 < expected["pcr_comparison"].raw < 1
+    assert 0 < expected["structure_overlap"].raw < 1
+    for change, other, before in changed_worlds(given, pre):
+        found = scores(World(*map(frozen, other)), names, frozen(before))
         for name in names:
-            assert found[name].raw == pytest.approx(expected[name].raw, abs=1e-6), (change, name)
-            error = 6 * np.nan_to_num(expected[name].standard_error) + 1e-6
+            # k-means finds other optima where there are several, as inside batches
+            least = 0.05 if name == "structure_concordance" else 1e-6
+            assert found[name].raw == pytest.approx(expected[name].raw, abs=least), (change, name)
+            error = 6 * np.nan_to_num(expected[name].standard_error) + least
             assert found[name].calibrated == pytest.approx(expected[name].calibrated, abs=error), (
                 change,
                 name,
@@ -167,7 +156,7 @@ def test_check_5__threads_change_no_bit():
 
 
 def test_check_6__half_the_cells_score_about_the_same():
-    allowed = dict.fromkeys(("bras", "pcr_comparison", *BIOLOGY), 0.02)
+    allowed = dict.fromkeys(("bras", "pcr_comparison", "graph_connectivity", *BIOLOGY), 0.02)
     allowed |= {"ilisi": 0.04, "cilisi": 0.04}
     for seed in SEEDS:
         given = world(seed, 1.0)
@@ -179,6 +168,12 @@ def test_check_6__half_the_cells_score_about_the_same():
         part = scores(World(*(frozen(column[half]) for column in given)), allowed, pre[half])
         for name, most in allowed.items():
             assert abs(part[name].raw - whole[name].raw) <= most, (name, seed)
+        cells, batch, label = given
+        isolated = World(cells, batch, with_isolated(label, batch))
+        whole = scores(isolated, ["isolated_labels"])
+        part = scores(World(*(frozen(column[half]) for column in isolated)), ["isolated_labels"])
+        change = part["isolated_labels"].raw - whole["isolated_labels"].raw
+        assert abs(change) <= 0.02, seed
 
 
 def test_check_6__kbet_fails_it_when_there_is_a_batch_effect():

@@ -1,11 +1,12 @@
 """Store what scib-metrics 0.5.10 answers, so that the tests need not install jax.
 
-In an environment with scib-metrics==0.5.10, from the repository root:
-``PYTHONPATH=tests python tests/oracles/make_scib_metrics.py``
+In an environment with scib-metrics==0.5.10, from the repository root, with the folder of real sets:
+``PYTHONPATH=tests HARMONYPY_LITE_DATA=FOLDER python tests/oracles/make_scib_metrics.py``
 """
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import scib_metrics
 from scib_metrics.benchmark import Benchmarker
 from scib_metrics.nearest_neighbors import NeighborsResults
 from sklearn.neighbors import NearestNeighbors
-from worlds import world
+from worlds import labelled, world
 
+REAL = ("sc_mixology_5batch", "symphony_pbmcs_1200", "pancreas_hormone2cell")
 OUT = Path(__file__).with_name("scib_metrics_0.5.10.npz")
 
 
@@ -30,8 +32,8 @@ def labels_not_in_all_batches(batch, label):
 
 def neighbors(cells, k):
     """Return the k nearest other cells, float64."""
-    found = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(cells)
-    distances, indices = found.kneighbors(cells)
+    found = NearestNeighbors(n_neighbors=k + 1, algorithm="kd_tree").fit(cells.astype(np.float64))
+    distances, indices = found.kneighbors(cells.astype(np.float64))
     return NeighborsResults(indices=indices[:, 1:], distances=distances[:, 1:])
 
 
@@ -105,6 +107,16 @@ def main():
                 **{"cells": cells, "batch": batch, "label": label, "pre": pre},
                 **answers(cells, batch, label, pre),
             }.items()
+        }
+    for name in REAL:
+        adata = anndata.read_h5ad(Path(os.environ["HARMONYPY_LITE_DATA"]) / f"{name}.h5ad")
+        cells, batch, label = labelled(adata)
+        pre, post = cells, np.ascontiguousarray(cells[:, 5:])
+        found = answers(cells, batch, label, pre)
+        found["pcr_comparison"] = scib_metrics.pcr_comparison(pre, post, batch, categorical=True)
+        stored |= {
+            f"{name}/{metric}": np.asarray(value).astype(np.float32 if np.ndim(value) else float)
+            for metric, value in found.items()
         }
     np.savez_compressed(OUT, **stored)
 

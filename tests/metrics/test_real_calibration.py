@@ -1,0 +1,142 @@
+"""The six calibration checks on real cells, and where a metric that passes simulated ones fails.
+
+Check 1 to 3: the batches are drawn by lot, then moved apart; what is known is the truth about
+mixing. Check 4 to 6: the cells and batches as they are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from checks import BATCH, BIOLOGY, SEEDS, SHIFTS, STEADY, changed_worlds, scores
+from worlds import World, frozen, labelled, moved
+
+SETS = ("sc_mixology_5batch", "symphony_pbmcs_1200", "pancreas_hormone2cell")
+
+
+@pytest.fixture(scope="module", params=SETS)
+def real(request, real_data):
+    cells, batch, label = labelled(real_data(request.param))
+    return World(frozen(cells.astype(np.float64)), batch, label)
+
+
+@pytest.fixture(scope="module")
+def falling(real):
+    """Return raw and calibrated batch metrics: (seeds, shifts, 2); NaN but for the ends and 4."""
+    table = {name: np.full((len(SEEDS), len(SHIFTS), 2), np.nan) for name in BATCH}
+    for seed in SEEDS:
+        pre = moved(real, seed, SHIFTS[-1]).embedding
+        for place, shift in enumerate(SHIFTS):
+            if seed < 4 or shift in (SHIFTS[0], SHIFTS[-1]):
+                for name, score in scores(moved(real, seed, shift), BATCH, pre).items():
+                    table[name][seed, place] = score[:2]
+    return table
+
+
+@pytest.mark.parametrize("name", ["ilisi", "cilisi", "pcr_comparison"])
+def test_check_1__no_batch_effect_scores_about_one(falling, name):
+    calibrated = falling[name][:, 0, 1]
+    assert abs(calibrated.mean() - 1) < 0.03
+    assert np.abs(calibrated - 1).max() < 0.1
+
+
+def test_check_1__bras_fails_it_by_a_tenth_where_labels_are_small(falling):
+    # the mean of |s| over few cells is not 0; METRICS' world has 60 and more per group
+    assert falling["bras"][:, 0, 0].min() > 0.85
+    assert np.isnan(falling["bras"][0, 0]).sum() == 0
+
+
+@pytest.mark.parametrize("name", ["kbet", "kbet_per_label"])
+def test_check_1__kbet_accepts_95_of_100(falling, name):
+    assert falling[name][:, 0, 0].mean() == pytest.approx(0.95, abs=0.04)
+
+
+@pytest.mark.parametrize("name", [name for name in BATCH if name != "bras"])
+def test_check_2__batches_far_apart_score_nothing(falling, name):
+    assert falling[name][:, -1, 1].max() <= 0.02
+
+
+def test_check_2__raw_cilisi_fails_it_in_labels_smaller_than_its_neighbourhood(real, falling):
+    smallest = min(np.unique(real.label, return_counts=True)[1])
+    raw = falling["cilisi"][:, -1, 0]
+    assert (raw.min() > 0.1) == (smallest < 31)
+
+
+def test_check_2__bras_fails_it_by_the_cells_that_are_alone_in_their_batch(real, falling):
+    # such a cell scores 1, as its silhouette is 0 by definition
+    for seed in SEEDS:
+        batch, shares = moved(real, seed, 0.0).batch, []
+        for name in set(real.label):
+            sizes = np.unique(batch[real.label == name], return_counts=True)[1]
+            if 1 < len(sizes) < sizes.sum():
+                shares.append(np.sum(sizes == 1) / sizes.sum())
+        assert falling["bras"][seed, -1, 0] <= 0.02 + np.mean(shares)
+
+
+@pytest.mark.parametrize("name", STEADY)
+def test_check_3__a_larger_shift_always_scores_less(falling, name):
+    found = falling[name][:4, :, 0]
+    # at 4 sd a median may be 1 and every cell rejected already
+    steps = found[:, :-1] if name in ("ilisi", "kbet", "kbet_per_label") else found
+    assert (np.diff(steps, axis=1) < 0).all()
+    assert (found[:, -1] <= found[:, -2]).all()
+
+
+@pytest.fixture(scope="module", params=["shuffled labels", "random embedding"])
+def nothing(request, real):
+    """Return calibrated biology metrics without biology (seeds, metrics), and standard errors."""
+    rows = []
+    for seed in SEEDS:
+        cells, batch, label = real
+        rng = np.random.default_rng(seed)
+        if request.param == "shuffled labels":
+            label = rng.permutation(label)
+        else:
+            cells = rng.normal(size=cells.shape)
+        found = scores(World(frozen(cells), batch, frozen(label)), BIOLOGY)
+        rows.append([found[name][1:] for name in BIOLOGY])
+    return dict(zip(BIOLOGY, np.array(rows).transpose(1, 2, 0), strict=True))
+
+
+@pytest.mark.parametrize("name", BIOLOGY)
+def test_check_4__without_biology_the_calibrated_scores_are_about_zero(nothing, name):
+    calibrated, error = nothing[name]
+    assert abs(calibrated.mean()) < 0.04
+    # ten shuffles are the sample of the null: one more lies within some of their deviations
+    deviation = np.nan_to_num(error) * np.sqrt(10)
+    assert (np.abs(calibrated) <= 0.04 + 4 * deviation).all()
+
+
+def test_check_5__raw_scores_do_not_depend_on_what_means_nothing(real):
+    names = [name for name in BATCH + BIOLOGY if name not in ("nmi", "ari")]
+    pre = moved(real, 0, 1.0).embedding + 0.1 * real.embedding[:, ::-1]
+    expected = scores(real, names, pre)
+    for change, other, before in changed_worlds(real, pre):
+        found = scores(World(*map(frozen, other)), names, frozen(before))
+        for name in names:
+            assert found[name].raw == pytest.approx(expected[name].raw, abs=1e-6), (change, name)
+
+
+def test_check_5__nmi_and_ari_fail_it_where_k_means_has_several_optima(real):
+    expected = scores(real, ("nmi", "ari"))
+    for change, other, _ in changed_worlds(real, real.embedding):
+        found = scores(World(*map(frozen, other)), ("nmi", "ari"))
+        most = 0.15 if change in ("cell order", "rotation") else 1e-6
+        for name, score in found.items():
+            assert score.raw == pytest.approx(expected[name].raw, abs=most), (change, name)
+
+
+@pytest.mark.parametrize("name", ["cell_lines_9478", "kang_ifnb_pbmc"])
+def test_check_6__half_the_cells_score_about_the_same(name, real_data):
+    given = labelled(real_data(name))
+    allowed = dict.fromkeys(("bras", "graph_connectivity", "clisi", "silhouette_label"), 0.02)
+    # inside a label, half the cells are a neighbourhood twice as wide; k-means has other optima
+    allowed |= {"ilisi": 0.04, "cilisi": 0.07, "nmi": 0.07, "ari": 0.07}
+    strata = np.unique(np.char.add(given.batch, given.label), return_inverse=True)[1]
+    whole = scores(given, allowed)
+    for seed in range(3):
+        order = np.lexsort((np.random.default_rng(seed).random(len(strata)), strata))
+        half = np.sort(order[::2])
+        part = scores(World(*(frozen(column[half]) for column in given)), allowed)
+        for metric, most in allowed.items():
+            assert abs(part[metric].raw - whole[metric].raw) <= most, (metric, seed)
