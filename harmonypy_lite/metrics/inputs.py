@@ -188,15 +188,20 @@ def at_least_two(column: Categories, metric: str) -> None:
         )
 
 
+def listed(names: NDArray[Any]) -> str:
+    """Return the first five names and the number of the others."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(map(str, names[:5])) + more
+
+
 def warn_left_out(metric: str, column: Categories, scored: NDArray[np.bool_], needed: str) -> None:
     """Warn when categories of `column` have no cell that was scored (N,)."""
     cells = np.bincount(column.codes[scored], minlength=column.n)
-    names = [str(name) for name in column.names[cells == 0]]
-    if names:
-        listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    names = column.names[cells == 0]
+    if len(names):
         warnings.warn(
             f"{metric} leaves out {len(names)} of {column.n} categories of {column.what}, "
-            f"which lack {needed}: {listed}.",
+            f"which lack {needed}: {listed(names)}.",
             HarmonyWarning,
             stacklevel=3,
         )

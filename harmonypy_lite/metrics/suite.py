@@ -19,7 +19,7 @@ from harmonypy_lite.metrics import calibration
 from harmonypy_lite.metrics.bras import bras
 from harmonypy_lite.metrics.calibration import Calibrated
 from harmonypy_lite.metrics.clusters import NmiAri, check_clustering, nmi_ari
-from harmonypy_lite.metrics.inputs import Categories, whole_number
+from harmonypy_lite.metrics.inputs import Categories, listed, whole_number
 from harmonypy_lite.metrics.kbet import kbet, kbet_per_label
 from harmonypy_lite.metrics.lisi import Variant, check_perplexity, neighbors_needed
 from harmonypy_lite.metrics.neighbors import Method, Neighbors, find_neighbors, method_for
@@ -224,7 +224,7 @@ def _silhouette_label(q: Question) -> Calibrated:
 def _isolated_labels(q: Question) -> Calibrated:
     c, batches, labels = q.known
     levels = isolated_levels(labels, batches)
-    names = ", ".join(map(str, labels.names[levels]))
+    names = listed(labels.names[levels])
     _note(f"Isolated, since in the fewest batches: {names}." + _sampled(c.silhouettes))
     raw = c.silhouettes.score_of(levels)
     return calibration.by_null(raw, c.silhouette_null)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -10,8 +12,8 @@ from scipy.sparse import csc_matrix, csr_array
 from worlds import frozen, world
 
 from harmonypy_lite import metrics
-from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.metrics.inputs import as_categories, as_embedding, as_labelled
+from harmonypy_lite.errors import HarmonyWarning, InvalidInput
+from harmonypy_lite.metrics.inputs import as_categories, as_embedding, as_labelled, warn_left_out
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,17 @@ def test_embedding__casts_numbers_and_leaves_the_input_alone(dtype):
     float_cells = frozen(np.ones((4, 3), np.float32))
     assert as_embedding(float_cells) is float_cells
     assert as_embedding(pd.DataFrame(float_cells)).dtype == np.float32
+
+
+def test_left_out__names_five_and_counts_the_others():
+    column = as_categories(list("abcdefgh"), 8, "label")
+    with pytest.warns(
+        HarmonyWarning, match=r"out 7 of 8 .* which lack x: b, c, d, e, f and 2 more"
+    ):
+        warn_left_out("M", column, np.arange(8) == 0, "x")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_left_out("M", column, np.ones(8, bool), "x")
 
 
 def test_embedding__takes_sparse_matrices():
