@@ -1,8 +1,9 @@
 """Two totals, both 0.4 batch + 0.6 biology (Luecken et al. 2022), of means over metrics.
 
-`scib` averages the raw values of scib-metrics' set. `robust` averages calibrated values and
-leaves all silhouettes out. A total needs both kinds: a batch metric alone is never one, since a
-random embedding mixes perfectly. What could not be computed is named, not silently averaged over.
+`scib` averages the raw values of scib-metrics' set, as this package defines them. `robust`
+averages calibrated values and leaves all silhouettes out. A total needs both kinds: a batch metric
+alone is never one, since a random embedding mixes perfectly. What could not be computed is named,
+not silently averaged over.
 """
 
 from __future__ import annotations
