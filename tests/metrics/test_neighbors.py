@@ -80,8 +80,8 @@ def test_pynndescent__finds_nearly_all_and_says_its_name():
     cells = frozen(1e4 * (world(n_cells=1500).embedding + 1e4))
     found = find_neighbors(cells, 30, method="pynndescent")
     exact = find_neighbors(cells, 30)
-    np.testing.assert_allclose(found.distances, exact.distances, rtol=1e-2)
-    np.testing.assert_allclose(np.median(found.distances / exact.distances), 1, rtol=1e-6)
+    off = np.abs(found.distances / exact.distances - 1)
+    assert np.quantile(off, 0.99) < 1e-6
     pairs = zip(found.indices, exact.indices, strict=True)
     assert np.mean([len(np.intersect1d(a, b)) / 30 for a, b in pairs]) > 0.999
     assert found.method == "pynndescent"
