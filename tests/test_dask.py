@@ -79,7 +79,7 @@ def assert_same(Z: Any, frame: pd.DataFrame, params: HarmonyParams, chunks: tupl
 
 
 @pytest.mark.parametrize("n", PARTITIONS)
-@pytest.mark.parametrize("flavor", ["harmony2", "harmony1"])
+@pytest.mark.parametrize("flavor", ["harmony2", "harmony1", "pooled"])
 def test_dask__without_a_client_gives_the_bytes_of_memory(n: int, flavor: str) -> None:
     Z, frame, params = case(flavor=flavor)
     assert_same(Z, frame, params, PARTITIONS[n])
@@ -87,7 +87,7 @@ def test_dask__without_a_client_gives_the_bytes_of_memory(n: int, flavor: str) -
 
 @pytest.mark.usefixtures("client")
 @pytest.mark.parametrize("n", PARTITIONS)
-@pytest.mark.parametrize("flavor", ["harmony2", "harmony1"])
+@pytest.mark.parametrize("flavor", ["harmony2", "harmony1", "pooled"])
 def test_dask__on_a_cluster_gives_the_bytes_of_memory(n: int, flavor: str) -> None:
     Z, frame, params = case(flavor=flavor)
     assert_same(Z, frame, params, PARTITIONS[n])

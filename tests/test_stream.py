@@ -25,7 +25,7 @@ from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import integrate_embedding
 from harmonypy_lite.stream import integrate_stream, rows_per_batch
 
-FLAVORS = ("harmony2", "harmony1")
+FLAVORS = ("harmony2", "harmony1", "pooled")
 
 
 @pytest.fixture(autouse=True)
