@@ -215,6 +215,12 @@ def large_file(path: Path, n: int = 60_000) -> Path:
 SLOW = ["--n-clusters", "50", "--max-iter-harmony", "5", "--no-early-stop", "-j", "1"]
 
 
+def _heed_signals() -> None:
+    """Undo what nohup and & leave to a child: signals that are ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def started(path: Path, *how: str) -> subprocess.Popen:
     words = [sys.executable, "-m", "harmonypy_lite", "integrate", str(path), "-k", "batch"]
     return subprocess.Popen(
@@ -222,6 +228,7 @@ def started(path: Path, *how: str) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_heed_signals,
     )
 
 
