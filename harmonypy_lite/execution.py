@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from harmonypy_lite import appending
 from harmonypy_lite.budget import Choice, Load, choose
 from harmonypy_lite.cells.row_file import RowFile
 from harmonypy_lite.design import Design, design_from_parts
 from harmonypy_lite.embedding import check_shape
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.inputs import Inputs, Stacked
+from harmonypy_lite.files import appending
+from harmonypy_lite.files.inputs import Inputs, Stacked
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import Progress, plain_parameters, versions
 from harmonypy_lite.scratch import folder_of, scratch_folder

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harmonypy_lite import output
 from harmonypy_lite.budget import Choice, Load, choose
 from harmonypy_lite.compilation import compile_clock
 from harmonypy_lite.confounding import check_protected, warn_of_confounding
@@ -26,7 +25,9 @@ from harmonypy_lite.execution import (
     load_of,
     take_back,
 )
-from harmonypy_lite.inputs import Inputs, PathLike, Unchanged, open_inputs, sources_of
+from harmonypy_lite.files import output
+from harmonypy_lite.files.inputs import Inputs, PathLike, Unchanged, open_inputs, sources_of
+from harmonypy_lite.files.stores import CellStore, NewParts
 from harmonypy_lite.lookup import (
     check_adjusted_basis,
     check_basis,
@@ -39,7 +40,6 @@ from harmonypy_lite.pp import N_COMPONENTS
 from harmonypy_lite.pp import preprocess as make_pca
 from harmonypy_lite.record import storable
 from harmonypy_lite.results import settled, write_results
-from harmonypy_lite.stores import CellStore, NewParts
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import click
@@ -47,6 +49,33 @@ class SectionedCommand(click.Command):
 def option(*names: str, section: str, **kwargs: Any) -> Callable[[Any], Any]:
     """Declare an option under a heading of the help."""
     return click.option(*names, cls=SectionedOption, section=section, **kwargs)
+
+
+#: Options that several commands have.
+quiet_option = option(
+    "-q", "--quiet", section=MESSAGES, is_flag=True, help="Print nothing but warnings."
+)
+
+
+def json_option(text: str) -> Callable[[Any], Any]:
+    """Return --json, which `text` explains."""
+    return option("--json", "as_json", section=MESSAGES, is_flag=True, help=text)
+
+
+def output_option(text: str) -> Callable[[Any], Any]:
+    """Return --output, which `text` explains."""
+    kind = click.Path(path_type=Path)
+    return option("-o", "--output", section=OUTPUT, type=kind, metavar="FILE", help=text)
+
+
+def overwrite_option(text: str) -> Callable[[Any], Any]:
+    """Return --overwrite, which `text` explains."""
+    return option("--overwrite", section=OUTPUT, is_flag=True, help=text)
+
+
+def print_json(tree: Mapping[str, Any]) -> None:
+    """Print a summary for machines."""
+    click.echo(json.dumps(tree, indent=2, ensure_ascii=False))
 
 
 class Number(click.ParamType):

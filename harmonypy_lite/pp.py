@@ -12,8 +12,8 @@ import numpy as np
 from harmonypy_lite.calls import checked_call, refuse_other_than_adata
 from harmonypy_lite.confounding import check_protected, warn_of_confounding
 from harmonypy_lite.design import design_from_columns
-from harmonypy_lite.elements import is_record, sparse_message
 from harmonypy_lite.errors import InvalidInput, warn
+from harmonypy_lite.files.elements import is_record, sparse_message
 from harmonypy_lite.lookup import (
     check_adjusted_basis,
     check_basis,

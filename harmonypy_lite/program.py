@@ -1,4 +1,4 @@
-"""The frame of the program: exit codes, messages, verbosity, signals. Commands are in `cli`."""
+"""The frame of the program: exit codes, messages, verbosity, signals. It runs `commands`."""
 
 from __future__ import annotations
 
@@ -72,6 +72,13 @@ class Program(click.Group):
         except Exception as error:
             self._fail(f"Error: {_failure(error)} {self._outcome()}", 1)
         sys.exit(code if isinstance(code, int) else 0)
+
+    @staticmethod
+    def running() -> Program:
+        """Return the program whose command is running."""
+        root = click.get_current_context().find_root().command
+        assert isinstance(root, Program)
+        return root
 
     def _outcome(self) -> str:
         if not self.writes:

@@ -7,14 +7,14 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from harmonypy_lite.output import human, size_of
+from harmonypy_lite.files.output import human, size_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from harmonypy_lite.budget import Choice, Load
+    from harmonypy_lite.files.stores import Column, Contents
     from harmonypy_lite.io import FileResult
-    from harmonypy_lite.stores import Column, Contents
 
 _STOPPED = {
     "converged": "the objective settled",

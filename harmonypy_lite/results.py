@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from harmonypy_lite import output
-from harmonypy_lite.appending import NotAppendable
-from harmonypy_lite.elements import Rows
 from harmonypy_lite.execution import Done, note_appending, segments
-from harmonypy_lite.inputs import Inputs
+from harmonypy_lite.files import output
+from harmonypy_lite.files.appending import NotAppendable
+from harmonypy_lite.files.elements import Rows
+from harmonypy_lite.files.inputs import Inputs
+from harmonypy_lite.files.stores import CellStore, NewParts
 from harmonypy_lite.record import uns_record
-from harmonypy_lite.stores import CellStore, NewParts
 
 log = logging.getLogger("harmonypy_lite")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.output import human
+from harmonypy_lite.files.output import human
 
 _NOTE, _LOCK, _READ = "run.json", "lock", "read.json"
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from files import anndata_06_file, changes, sha256, small_adata, small_file, snapshot
 
-from harmonypy_lite import appending
-from harmonypy_lite.appending import NotAppendable, append, note, rehearse, take_back
+from harmonypy_lite.files import appending
+from harmonypy_lite.files.appending import NotAppendable, append, note, rehearse, take_back
+from harmonypy_lite.files.stores import H5adStore, NewParts
 from harmonypy_lite.io import integrate_file
 from harmonypy_lite.params import HarmonyParams
-from harmonypy_lite.stores import H5adStore, NewParts
 
 FAST = HarmonyParams(max_iter_harmony=2, n_clusters=3)
 RESULT = "X_pca_harmony"
@@ -185,8 +185,8 @@ WRITER = """
 import sys
 from pathlib import Path
 import h5py, numpy as np
-from harmonypy_lite.elements import Rows
-from harmonypy_lite.stores import H5adStore, NewParts
+from harmonypy_lite.files.elements import Rows
+from harmonypy_lite.files.stores import H5adStore, NewParts
 path, value = Path(sys.argv[1]), float(sys.argv[2])
 print("ready", flush=True)
 while True:

@@ -447,7 +447,7 @@ def test_help__names_commands_and_options(words):
 
 
 def test_integrate__default_output_in_a_closed_folder_names_the_remedy(path, monkeypatch):
-    from harmonypy_lite import output
+    from harmonypy_lite.files import output
 
     monkeypatch.setattr(output.os, "access", lambda p, _mode: p != path.parent)
     done = integrate(path)
@@ -467,7 +467,7 @@ def test_interrupt__gives_130_and_says_that_nothing_was_written(path, monkeypatc
 
 @pytest.mark.parametrize("words", [["info"], ["score", "-b", "donor", "-e", "X_pca"]])
 def test_interrupt__of_what_only_reads_says_just_that(path, monkeypatch, words):
-    from harmonypy_lite import stores
+    from harmonypy_lite.files import stores
 
     def interrupt(*_args, **_more):
         raise KeyboardInterrupt

@@ -23,8 +23,9 @@ from files import (
     snapshot,
 )
 
-from harmonypy_lite import output, run
+from harmonypy_lite import run
 from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.files import output
 from harmonypy_lite.io import integrate_file
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import integrate_embedding

@@ -12,8 +12,9 @@ import sys
 import pytest
 from files import N_CELLS, changes, sha256, small_file, snapshot
 
-from harmonypy_lite import elements, output, run
+from harmonypy_lite import run
 from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.files import elements, output
 from harmonypy_lite.io import integrate_file
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import integrate_embedding
@@ -125,7 +126,7 @@ SLOW_WRITER = """
 import signal, sys, time
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):  # nohup and & let them be ignored
     signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-from harmonypy_lite import elements
+from harmonypy_lite.files import elements
 real = elements.write_record
 def slow(group, name, record):
     real(group, name, record)

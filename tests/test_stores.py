@@ -15,7 +15,7 @@ import scipy.sparse
 from files import N_CELLS, add_column, anndata_06_file, anndata_07_file, small_adata, small_file
 
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.stores import open_store
+from harmonypy_lite.files.stores import open_store
 
 
 def column(path, name):

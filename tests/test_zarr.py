@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from files import small_adata, small_file
 
-from harmonypy_lite import zarr_store
 from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.files import zarr_store
+from harmonypy_lite.files.stores import open_store
 from harmonypy_lite.io import integrate_file, integrate_files
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import integrate_embedding
-from harmonypy_lite.stores import open_store
 
 pytest.importorskip("zarr")
 FAST = HarmonyParams(max_iter_harmony=2, n_clusters=3, early_stop=False)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.files.stores import open_store
 from harmonypy_lite.lookup import check_basis, check_columns, key_list
 from harmonypy_lite.metrics.inputs import Categories, as_categories, as_embedding
 from harmonypy_lite.metrics.lisi import Variant
@@ -28,7 +29,6 @@ from harmonypy_lite.metrics.suite import (
     measure,
 )
 from harmonypy_lite.metrics.totals import totals
-from harmonypy_lite.stores import open_store
 
 if TYPE_CHECKING:
     import pandas as pd

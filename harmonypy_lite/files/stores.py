@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from harmonypy_lite import appending, elements
 from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.files import appending, elements
 from harmonypy_lite.lookup import check_basis, check_columns, nearest
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def open_store(path: str | os.PathLike[str]) -> Iterator[CellStore]:
     where = Path(path).expanduser()
     check_readable(where)
     if where.is_dir():
-        from harmonypy_lite.zarr_store import open_zarr
+        from harmonypy_lite.files.zarr_store import open_zarr
 
         with open_zarr(where) as store:
             yield store

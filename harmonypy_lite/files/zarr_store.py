@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harmonypy_lite import elements
 from harmonypy_lite.errors import InvalidInput, MissingExtra
-from harmonypy_lite.stores import Contents, H5adStore, NewParts
+from harmonypy_lite.files import elements
+from harmonypy_lite.files.stores import Contents, H5adStore, NewParts
 
 
 @contextlib.contextmanager

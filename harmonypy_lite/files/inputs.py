@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.stores import CellStore, check_readable, open_store
+from harmonypy_lite.files.stores import CellStore, check_readable, open_store
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from harmonypy_lite.elements import is_group
-from harmonypy_lite.file_view import FileView
+from harmonypy_lite.files.elements import is_group
+from harmonypy_lite.files.file_view import FileView
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 

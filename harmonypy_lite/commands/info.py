@@ -1,0 +1,31 @@
+"""`harmonypy-lite info`: what is in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harmonypy_lite.options import SectionedCommand, json_option, print_json
+from harmonypy_lite.program import verbosity
+
+
+@click.command(cls=SectionedCommand)
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option("Print it as JSON.")
+@verbosity
+def info(file: Path, as_json: bool) -> None:
+    """List what is in an .h5ad file.
+
+    Columns of obs with their levels and missing values, embeddings in obsm, the shape of X.
+    Columns whose name and levels look like batches are marked.
+    """
+    from harmonypy_lite.files.stores import open_store
+    from harmonypy_lite.report import contents_dict, contents_text
+
+    with open_store(file) as store:
+        contents = store.contents()
+    if as_json:
+        print_json(contents_dict(contents))
+    else:
+        click.echo(contents_text(contents))

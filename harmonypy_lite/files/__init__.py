@@ -1,0 +1,1 @@
+"""Files of cells, .h5ad and zarr: the few parts that are needed in; results complete or absent."""
