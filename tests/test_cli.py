@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import json
 import shlex
 import shutil
@@ -477,28 +475,6 @@ def test_interrupt__of_what_only_reads_says_just_that(path, monkeypatch, words):
     done = call(words[0], path, *words[1:])
     assert done.exit_code == 130
     assert done.stderr.strip() == "Interrupted."
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "calls",
-        "compilation",
-        "confounding",
-        "io",
-        "lookup",
-        "options",
-        "output",
-        "pl",
-        "pp",
-        "record",
-    ],
-)
-def test_examples__in_docstrings_run(name):
-    module = importlib.import_module(f"harmonypy_lite.{name}")
-    found = doctest.testmod(module)
-    assert found.attempted > 0
-    assert found.failed == 0
 
 
 def test_integrate__copies_of_one_file_can_be_made_side_by_side(path, tmp_path):
