@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -235,21 +236,37 @@ def scores_text(table: pd.DataFrame) -> str:
     width = max(20, *(len(name) + 2 for name in names))
     for key in dict.fromkeys(table["batch_key"]):
         own = table[table["batch_key"] == key]
+        known = own[own["raw"].notna() | own["calibrated"].notna()]
         lines += [
             "",
-            f"Batches: {key} (calibrated values; the files and the picture have the raw ones)",
-            f"{'':22}" + "".join(f"{name:>{width}}" for name in names),
+            f"Batches: {key} (calibrated but for scib; -o writes both, --plot draws raw values)",
+            f"{'':24}" + "".join(f"{name:>{width}}" for name in names),
         ]
-        for kind, rows in own.groupby("kind", sort=False):
+        for kind, rows in known.groupby("kind", sort=False):
             lines.append(f"{kind}")
             for metric, of_metric in rows.groupby("metric", sort=False):
                 values = of_metric.set_index("embedding")
-                cells = [_score(values.loc[name]) if name in values.index else "" for name in names]
-                lines.append(f"  {metric:20}" + "".join(f"{cell:>{width}}" for cell in cells))
-        told = own[own["reason"].fillna("") != ""].drop_duplicates("metric")
-        for reason, rows in told.groupby("reason", sort=False):
-            lines.append(f"  {', '.join(rows['metric'])}: {reason}")
-    return "\n".join(lines).lstrip("\n")
+                cells = [
+                    _score(values.loc[name]) if name in values.index else "-" for name in names
+                ]
+                lines.append(f"  {metric:22}" + "".join(f"{cell:>{width}}" for cell in cells))
+        lines += ["", *_reasons(own, known)]
+    return "\n".join(lines).strip("\n")
+
+
+def _reasons(own: pd.DataFrame, known: pd.DataFrame) -> list[str]:
+    """Return what is to be said of the scores, each text once: first of those that are missing."""
+    lines: list[str] = []
+    told = own[own["reason"].fillna("") != ""]
+    missing = ~told["metric"].isin(known["metric"])
+    for rows, mark in ((told[missing], "Not scored: "), (told[~missing], "")):
+        for reason, of_reason in rows.groupby("reason", sort=False):
+            names = list(dict.fromkeys(of_reason["metric"]))
+            where = list(dict.fromkeys(of_reason["embedding"]))
+            some = f" of {', '.join(where)}" if len(where) < own["embedding"].nunique() else ""
+            text = f"{mark}{', '.join(names)}{some}: {reason}"
+            lines += textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="    ")
+    return lines
 
 
 def _score(row: pd.Series) -> str:

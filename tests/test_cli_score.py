@@ -99,9 +99,33 @@ def test_score__replaces_files_only_when_told_to_and_says_what_it_wrote(integrat
 
 def test_score__says_once_what_it_lacks_labels_for(integrated):
     done = run(integrated, "-b", "donor")
-    (line,) = (line for line in done.stdout.splitlines() if "needs labels" in line)
-    assert line.startswith("  cilisi, bras, graph_connectivity, clisi")
-    assert line.endswith(": needs labels (--label)")
+    text = " ".join(done.stdout.split())
+    assert text.count("needs labels (--label)") == 1
+    assert "Not scored: cilisi, bras, graph_connectivity, clisi" in text
+    assert "Not scored: scib, robust: no biology metric could be computed" in text
+    named = [line.split()[0] for line in done.stdout.splitlines() if line.strip()]
+    assert "cilisi" not in named
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+def test_score__says_of_which_embedding_a_reason_is(integrated):
+    words = ["-b", "donor", "-e", "X_pca_harmony", "-e", "X_pca", "--pre", "X_pca_harmony"]
+    text = " ".join(run(integrated, *words).stdout.split())
+    assert "pcr_comparison of X_pca: batches explain more variance after" in text
+
+
+def test_score__looks_at_a_sample_when_told_to_and_says_so(integrated, tmp_path):
+    done = run(
+        integrated, "-b", "donor", "-l", "cell_type", "--sample", "300", "-e", "X_pca", "--json"
+    )
+    table = pd.DataFrame(json.loads(done.stdout)).set_index("metric")
+    n_cells = table.loc["bras", "n_cells"]
+    assert table.loc["ilisi", "n_cells"] == 300 < n_cells
+    assert table.loc["ilisi", "reason"] == f"Of a stratified sample: 300 of {n_cells:,} cells."
+    assert table.loc["bras", "reason"] == ""
+    refused = run(integrated, "-b", "donor", "--sample", "0")
+    assert refused.exit_code == 2
+    assert "sample must be a whole number >= 1" in refused.stderr
 
 
 def test_score__without_matplotlib_a_picture_is_refused_before_the_work(

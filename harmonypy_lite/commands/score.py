@@ -66,6 +66,13 @@ from harmonypy_lite.program import plain_warnings, unwinding_signals, verbosity
 @option(
     "--all", "everything", section=INPUT, is_flag=True, help="Also the slow and legacy metrics."
 )
+@option(
+    "--sample",
+    section=LIMITS,
+    type=int,
+    metavar="CELLS",
+    help="Look at this many cells, stratified by batches and labels; by default at all.",
+)
 @output_option("Write the table to a .csv or .json file.")
 @option(
     "--plot",

@@ -60,6 +60,13 @@ over-correction spreads a small batch over everything. What fails, and stays doc
   between a set and half of it, where k-means has several optima of about the same value;
 - cLISI is 1 for most embeddings in which types are apart.
 
+Many cells
+----------
+BRAS and PCR are sums over cells: a Dask array streams through them. Every other score looks at a
+sample of a Dask array, 50,000 cells stratified by the columns it is given, and warns of it; `score`
+takes one sample for the whole table, of any embedding if it is given ``sample``, and the reasons
+say so. Values per cell of a Dask array are refused: they are as many as the cells.
+
 Totals
 ------
 ``scib`` is scib-metrics' total, 0.4 batch + 0.6 biology of raw values of the same ten metrics; kBET

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harmonypy_lite.errors import HarmonyWarning, NotApplicable
+from harmonypy_lite.lookup import check_same_order
 from harmonypy_lite.metrics.cilisi import NEEDED, cilisi_apart, cilisi_of_codes
 from harmonypy_lite.metrics.connectivity import N_NEIGHBORS, Mode, largest_components
 from harmonypy_lite.metrics.inputs import (
@@ -44,6 +45,7 @@ from harmonypy_lite.metrics.lisi import (
     lisi_of_codes,
 )
 from harmonypy_lite.metrics.neighbors import Neighbors, neighbors_of
+from harmonypy_lite.metrics.sampling import looked_at
 from harmonypy_lite.metrics.silhouette import (
     Estimate,
     distance_sums,
@@ -109,9 +111,22 @@ def ilisi(
     seed: int = 0,
     n_jobs: int | None = None,
 ) -> Calibrated:
-    """Return iLISI and its ratio to iLISI of batches shuffled over all cells."""
+    """Compute iLISI and its ratio to iLISI of batches shuffled over all cells.
+
+    About 1 without a batch effect, 0 for batches apart, above 1 where batches are spread more
+    evenly than by lot. A random embedding gets 1. Parameters and errors are those of
+    `metrics.ilisi`; `seed` is that of the shuffles.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> round(ilisi(cells, ["a", "b"] * 100).calibrated, 1)
+    1.0
+    """
+    embedding_or_neighbors, batch = looked_at("iLISI", embedding_or_neighbors, batch=batch)
     neighbors = lisi_neighbors(embedding_or_neighbors, perplexity, variant, n_jobs)
-    batches = as_categories(batch, neighbors.n_cells, "batch")
+    batches = as_categories(batch, neighbors.n_cells, "batch", embedding_or_neighbors)
     at_least_two(batches, "iLISI")
     values = lisi_of_codes(neighbors, _shuffles(batches, seed), perplexity, variant, n_jobs)
     raw, *shuffled = [ilisi_of(column, batches.n) for column in values.T]
@@ -127,9 +142,21 @@ def clisi(
     seed: int = 0,
     n_jobs: int | None = None,
 ) -> Calibrated:
-    """Return cLISI and its place between shuffled labels and 1."""
+    """Compute cLISI and its place between shuffled labels and 1.
+
+    About 0 for a random embedding, 1 where cells see their own label only. Parameters and errors
+    are those of `metrics.clisi`; `seed` is that of the shuffles.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> abs(clisi(cells, ["T"] * 150 + ["B"] * 50).calibrated) < 0.1
+    True
+    """
+    embedding_or_neighbors, label = looked_at("cLISI", embedding_or_neighbors, label=label)
     neighbors = lisi_neighbors(embedding_or_neighbors, perplexity, variant, n_jobs)
-    labels = as_categories(label, neighbors.n_cells, "label")
+    labels = as_categories(label, neighbors.n_cells, "label", embedding_or_neighbors)
     at_least_two(labels, "cLISI")
     values = lisi_of_codes(neighbors, _shuffles(labels, seed), perplexity, variant, n_jobs)
     raw, *shuffled = [clisi_of(column, labels.n) for column in values.T]
@@ -145,7 +172,20 @@ def cilisi(
     seed: int = 0,
     n_jobs: int | None = None,
 ) -> Calibrated:
-    """Return CiLISI (mean of labels) and its place between batches apart and shuffled in labels."""
+    """Compute CiLISI (mean of labels), and its place between batches apart and shuffled in labels.
+
+    About 1 without a batch effect, 0 for batches apart, also in labels of fewer cells than a
+    neighbourhood. Parameters, errors and warnings are those of `metrics.cilisi`; `seed` is that of
+    the shuffles.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> round(cilisi(cells, ["a", "b"] * 100, ["T"] * 100 + ["B"] * 100).calibrated, 1)
+    1.0
+    """
+    embedding, batch, label = looked_at("CiLISI", embedding, batch=batch, label=label)
     points, batches, labels = as_labelled(embedding, batch, label)
     codes = _shuffles(batches, seed, within=labels)
     values = cilisi_of_codes(points, codes, labels, perplexity, n_jobs)
@@ -158,9 +198,20 @@ def cilisi(
 def silhouette_null(
     embedding: ArrayLike, label: Any, *, seed: int = 0, n_jobs: int | None = None
 ) -> Estimate:
-    """Return the label silhouette, (s + 1) / 2, of shuffled labels, from `NULL_CELLS` cells."""
+    """Estimate the label silhouette, (s + 1) / 2, of shuffled labels from `NULL_CELLS` cells.
+
+    About 0.5. Parameters are those of `metrics.silhouette_label`; `seed` is that of the shuffles.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> round(silhouette_null(cells, ["T"] * 100 + ["B"] * 100).value, 2)
+    0.5
+    """
+    embedding, label = looked_at("label silhouette", embedding, label=label)
     points = as_embedding(embedding)
-    labels = as_categories(label, len(points), "label")
+    labels = as_categories(label, len(points), "label", embedding)
     rng = np.random.default_rng(seed)
     size = min(NULL_CELLS, len(points))
     cells = np.sort(rng.choice(len(points), size, replace=False))
@@ -179,14 +230,26 @@ def graph_connectivity(
     mode: Mode = "undirected",
     n_jobs: int | None = None,
 ) -> Calibrated:
-    """Return graph connectivity and its place between batches wholly apart and 1.
+    """Compute graph connectivity and its place between batches wholly apart and 1.
 
     With batches apart each label falls into its batches, the largest of which is the floor. Labels
     of one batch say nothing about mixing and are left out of both parts of the calibrated value.
+    Parameters and errors are those of `metrics.graph_connectivity`, and the batch (N,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.random.default_rng(0).normal(size=(200, 5))
+    >>> graph_connectivity(cells, ["a", "b"] * 100, ["T"] * 100 + ["B"] * 100).calibrated > 0.9
+    True
     """
+    embedding_or_neighbors, batch, label = looked_at(
+        "graph connectivity", embedding_or_neighbors, batch=batch, label=label
+    )
     neighbors = neighbors_of(embedding_or_neighbors, N_NEIGHBORS, n_jobs)
-    batches = as_categories(batch, neighbors.n_cells, "batch")
-    labels = as_categories(label, neighbors.n_cells, "label")
+    check_same_order(batch, label)
+    batches = as_categories(batch, neighbors.n_cells, "batch", embedding_or_neighbors)
+    labels = as_categories(label, neighbors.n_cells, "label", embedding_or_neighbors)
     largest = largest_components(neighbors, labels, mode) / labels.sizes
     pairs = labels.codes.astype(np.int64) * batches.n + batches.codes
     cells = np.bincount(pairs, minlength=labels.n * batches.n).reshape(labels.n, batches.n)
@@ -205,7 +268,15 @@ def graph_connectivity(
 
 
 def structure_overlap(structure: Structure) -> Calibrated:
-    """Return the neighbours kept and their place between chance and all."""
+    """Return the neighbours kept and their place between chance, 0, and all, 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> none = np.empty(0)
+    >>> round(structure_overlap(Structure(0.6, 0.2, 0.5, none)).calibrated, 3)
+    0.5
+    """
     return by_null(Estimate(structure.overlap, 0.0), Estimate(structure.overlap_null, 0.0))
 
 

@@ -22,6 +22,7 @@ from harmonypy_lite.metrics.inputs import (
 )
 from harmonypy_lite.metrics.lisi import lisi_of_codes
 from harmonypy_lite.metrics.neighbors import find_neighbors
+from harmonypy_lite.metrics.sampling import looked_at
 
 SMALLEST_LABEL = 10  # cells below which a label is left out
 NEEDED = f"{SMALLEST_LABEL} cells in two batches"
@@ -79,6 +80,7 @@ def cilisi(
     >>> round(cilisi(cells, donor, kind), 1)
     1.0
     """
+    embedding, batch, label = looked_at("CiLISI", embedding, batch=batch, label=label)
     values = cilisi_per_cell(embedding, batch, label, perplexity=perplexity, n_jobs=n_jobs)
     labels = as_categories(label, len(values), "label")
     warn_left_out("CiLISI", labels, ~np.isnan(values), NEEDED)

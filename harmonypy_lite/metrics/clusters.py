@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from harmonypy_lite.errors import InvalidInput, MissingExtra
 from harmonypy_lite.metrics.inputs import as_categories, as_embedding, at_least_two, at_safe_scale
-from harmonypy_lite.metrics.neighbors import Neighbors, find_neighbors
+from harmonypy_lite.metrics.neighbors import Neighbors, check_same_cells, find_neighbors
+from harmonypy_lite.metrics.sampling import looked_at
 from harmonypy_lite.threads import map_threads
 
 STARTS = 10
@@ -84,6 +85,7 @@ def nmi_ari(
     >>> nmi_ari(cells, kind).nmi < 0.1
     True
     """
+    embedding, label = looked_at("NMI and ARI", embedding, label=label)
     points = as_embedding(embedding)
     labels = as_categories(label, len(points), "label", embedding)
     at_least_two(labels, "NMI and ARI")
@@ -92,6 +94,7 @@ def nmi_ari(
         return agreement(labels.codes, kmeans(points, labels.n, seed=seed, n_jobs=n_jobs))
     if neighbors is None:
         neighbors = find_neighbors(points, min(14, len(points) - 1), n_jobs=n_jobs)
+    check_same_cells(neighbors, len(points))
     clusterings = leiden_sweep(neighbors.others(), seed)
     return max(agreement(labels.codes, clusters) for clusters in clusterings)
 

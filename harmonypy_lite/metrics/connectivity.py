@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.metrics.inputs import Categories, as_categories
 from harmonypy_lite.metrics.neighbors import Neighbors, neighbors_of
+from harmonypy_lite.metrics.sampling import looked_at
 
 Mode = Literal["undirected", "directed"]
 
@@ -67,6 +68,9 @@ def graph_connectivity(
     >>> graph_connectivity(cells, kind) > 0.9
     True
     """
+    embedding_or_neighbors, label = looked_at(
+        "graph connectivity", embedding_or_neighbors, label=label
+    )
     neighbors = neighbors_of(embedding_or_neighbors, n_neighbors, n_jobs)
     labels = as_categories(label, neighbors.n_cells, "label", embedding_or_neighbors)
     return float(np.mean(largest_components(neighbors, labels, mode) / labels.sizes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -83,6 +84,12 @@ def as_embedding(embedding: ArrayLike, what: str = "embedding") -> NDArray[np.fl
 
 def _numbers(embedding: Any, what: str) -> NDArray[Any]:
     """Return a two-dimensional array of numbers, or raise."""
+    if is_dask(embedding):
+        raise InvalidInput(
+            f"{what} is a Dask array, and this needs every cell in memory: scores such as `ilisi` "
+            "look at a sample of it, as does metrics.score; here, give embedding.compute() or an "
+            "array of some of the cells."
+        )
     dense = embedding.toarray() if hasattr(embedding, "toarray") else embedding
     if hasattr(dense, "obsm"):
         raise InvalidInput(f"{what} must be an array, such as adata.obsm['X_pca']; got an AnnData.")
@@ -97,6 +104,12 @@ def _numbers(embedding: Any, what: str) -> NDArray[Any]:
         return array.astype(np.float64) if array.dtype.kind == "O" else array
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{what} must hold numbers; got dtype {array.dtype}.") from error
+
+
+def is_dask(array: Any) -> bool:
+    """Tell whether this is a Dask array, without importing dask for what is none."""
+    module = sys.modules.get("dask.array")
+    return module is not None and isinstance(array, module.Array)
 
 
 def as_pair(pre: ArrayLike, post: ArrayLike) -> tuple[NDArray[np.floating], NDArray[np.floating]]:

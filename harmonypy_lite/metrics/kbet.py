@@ -23,7 +23,13 @@ from harmonypy_lite.metrics.inputs import (
     at_least_two,
     warn_left_out,
 )
-from harmonypy_lite.metrics.neighbors import Neighbors, find_neighbors, neighbors_of
+from harmonypy_lite.metrics.neighbors import (
+    Neighbors,
+    check_same_cells,
+    find_neighbors,
+    neighbors_of,
+)
+from harmonypy_lite.metrics.sampling import looked_at
 from harmonypy_lite.threads import map_threads
 
 SMALLEST_LABEL = 10
@@ -91,6 +97,7 @@ def kbet(
     >>> kbet(cells, donor) > 0.9
     True
     """
+    embedding_or_neighbors, batch = looked_at("kBET", embedding_or_neighbors, batch=batch)
     return kbet_test(
         embedding_or_neighbors, batch, n_neighbors=n_neighbors, alpha=alpha, n_jobs=n_jobs
     ).acceptance
@@ -161,6 +168,7 @@ def kbet_per_label(
     >>> kbet_per_label(cells, donor, kind) > 0.9
     True
     """
+    embedding, batch, label = looked_at("kBET per label", embedding, batch=batch, label=label)
     points, batches, labels = as_labelled(embedding, batch, label)
     values = kbet_of_labels(
         points, batches, labels, neighbors=neighbors, alpha=alpha, n_jobs=n_jobs
@@ -218,6 +226,7 @@ def kbet_of_labels(
     at_least_two(batches, "kBET")
     if neighbors is None:
         neighbors = find_neighbors(points, min(49, len(points) - 1), n_jobs=n_jobs)
+    check_same_cells(neighbors, len(points))
     component = components_within(neighbors.others(), labels)
     values = np.full(labels.n, np.nan)
     for level in range(labels.n):

@@ -17,6 +17,7 @@ from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.kernels.lisi import inverse_simpson
 from harmonypy_lite.metrics.inputs import as_categories, as_embedding, at_least_two, whole_number
 from harmonypy_lite.metrics.neighbors import Neighbors, find_neighbors
+from harmonypy_lite.metrics.sampling import looked_at
 from harmonypy_lite.threads import map_threads
 
 Variant = Literal["scib", "harmonypy"]
@@ -138,6 +139,7 @@ def ilisi(
     >>> round(ilisi(cells, donor), 1)
     0.9
     """
+    embedding_or_neighbors, batch = looked_at("iLISI", embedding_or_neighbors, batch=batch)
     neighbors = lisi_neighbors(embedding_or_neighbors, perplexity, variant, n_jobs)
     batches = as_categories(batch, neighbors.n_cells, "batch", embedding_or_neighbors)
     at_least_two(batches, "iLISI")
@@ -188,6 +190,7 @@ def clisi(
     >>> round(clisi(cells, kind), 1)
     0.1
     """
+    embedding_or_neighbors, label = looked_at("cLISI", embedding_or_neighbors, label=label)
     neighbors = lisi_neighbors(embedding_or_neighbors, perplexity, variant, n_jobs)
     labels = as_categories(label, neighbors.n_cells, "label", embedding_or_neighbors)
     at_least_two(labels, "cLISI")

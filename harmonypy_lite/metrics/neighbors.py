@@ -216,6 +216,15 @@ def neighbors_of(
     return find_neighbors(embedding_or_neighbors, k, n_jobs=n_jobs)
 
 
+def check_same_cells(neighbors: Neighbors, n_cells: int) -> None:
+    """Refuse neighbours of other cells than those of the embedding."""
+    if neighbors.n_cells != n_cells:
+        raise InvalidInput(
+            f"neighbors are of {neighbors.n_cells} cells and the embedding is of {n_cells}; search "
+            "them in this embedding, or leave them out."
+        )
+
+
 def method_for(n_cells: int, method: Method = "auto") -> Method:
     """Return the search that `find_neighbors` uses for this many cells."""
     if method not in ("auto", "exact", "pynndescent"):

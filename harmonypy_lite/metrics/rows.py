@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.metrics.inputs import as_embedding, at_safe_scale
+from harmonypy_lite.metrics.inputs import as_embedding, at_safe_scale, is_dask
 from harmonypy_lite.threads import map_threads
 
 R = TypeVar("R")
@@ -42,7 +42,7 @@ class Rows:
 
     def __init__(self, embedding: Any, what: str) -> None:
         self._what = what
-        self._lazy = _is_dask(embedding)
+        self._lazy = is_dask(embedding)
         if self._lazy:
             if embedding.ndim != 2 or embedding.numblocks[1] != 1 or np.isnan(embedding.shape[0]):
                 raise InvalidInput(
@@ -96,8 +96,3 @@ def rows_of(embedding: Any, what: str = "embedding") -> Rows:
 
 def _checked(function: Callable[..., R], what: str, rows: Any, *columns: NDArray[Any]) -> R:
     return function(as_embedding(rows, f"{what} (a partition of it)"), *columns)
-
-
-def _is_dask(array: Any) -> bool:
-    module = sys.modules.get("dask.array")
-    return module is not None and isinstance(array, module.Array)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,17 @@ from numpy.typing import NDArray
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.files.stores import open_store
 from harmonypy_lite.lookup import check_basis, check_columns, key_list
-from harmonypy_lite.metrics.inputs import Categories, as_categories, as_embedding
+from harmonypy_lite.metrics.columns import Columns, read_columns
+from harmonypy_lite.metrics.inputs import as_embedding, is_dask, whole_number
 from harmonypy_lite.metrics.lisi import Variant
 from harmonypy_lite.metrics.neighbors import Method
+from harmonypy_lite.metrics.rows import rows_of
+from harmonypy_lite.metrics.sampling import SAMPLE, stratified, take
 from harmonypy_lite.metrics.suite import (
     METRICS,
     ON_REQUEST,
     STRUCTURE,
+    SUMS,
     Cells,
     Question,
     Settings,
@@ -59,6 +63,7 @@ def score(
     variant: Variant = "scib",
     clustering: Literal["kmeans", "leiden"] = "kmeans",
     search: Method = "auto",
+    sample: int | None = None,
     seed: int = 0,
     n_jobs: int | None = None,
     progress: bool = False,
@@ -91,6 +96,9 @@ def score(
     search
         Of the neighbours among all cells; see `find_neighbors`. Inside labels (CiLISI, kBET per
         label) and batches (structure preservation) the search is always "auto".
+    sample
+        Cells to look at, stratified by batch columns and labels; the reasons say so. BRAS and PCR
+        comparison take all cells. None: every cell, but 50,000 where an embedding is a Dask array.
     seed
         Of everything that is drawn: shuffles, samples, k-means.
     n_jobs
@@ -131,20 +139,20 @@ def score(
     if not hasattr(adata, "obsm"):
         raise InvalidInput(f"adata must be an AnnData; got {type(adata).__name__}. See score_file.")
     settings = Settings(perplexity, variant, clustering, search, seed, n_jobs)
-    settings = settings.checked(adata.n_obs)
-    columns = _read_columns(adata, batch_key, label_key)
+    columns = read_columns(adata.obs, batch_key, label_key)
     names = _metric_names(metrics, with_labels=label_key is not None)
     wanted = _embedding_names(embeddings)
     before = _before(pre, names)
     points = {key: _read_embedding(adata, key) for key in dict.fromkeys([*before, *wanted])}
+    cells = _sampled_cells(points, columns, sample, seed)
+    settings = settings.checked(adata.n_obs if cells is None else len(cells))
     rows: list[tuple[Any, ...]] = []
     with tqdm(
         total=len(wanted) * len(columns.batches) * len(names), disable=not progress, unit="metric"
     ) as bar:
         for key in wanted:
-            for batch, question in _questions(
-                points[key], points[before[0]] if before else None, columns, settings
-            ):
+            old = points[before[0]] if before else None
+            for batch, question in _questions(key, points[key], old, columns, settings, cells):
                 results = []
                 for name in names:
                     bar.set_description(f"{key}: {name}")
@@ -152,7 +160,7 @@ def score(
                     bar.update()
                 rows += _rows(key, batch, question, results)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    table.attrs = {"pre": pre, "label_key": label_key, **settings._asdict()}
+    table.attrs = {"pre": pre, "label_key": label_key, "sample": sample, **settings._asdict()}
     return table
 
 
@@ -245,62 +253,6 @@ def _draw(table: pd.DataFrame, path: Path) -> None:
         scores(table, batch_key=key).savefig(name, dpi=200)
 
 
-class _Columns(NamedTuple):
-    batches: dict[str, Categories]
-    labels: Categories | None  # of the labelled cells only
-    labelled: NDArray[np.bool_]  # (N,)
-
-
-def _read_columns(
-    adata: AnnData, batch_key: str | Sequence[str], label_key: str | None
-) -> _Columns:
-    import pandas as pd
-
-    keys = key_list(batch_key, name="batch_key")
-    _refuse_same_column(keys, label_key)
-    check_columns(keys, adata.obs.columns)
-    batches = {key: as_categories(adata.obs[key], adata.n_obs, f"obs[{key!r}]") for key in keys}
-    for key, column in batches.items():
-        _refuse_one_batch(key, column)
-        _refuse_barcodes(column)
-    if label_key is None:
-        return _Columns(batches, None, np.zeros(adata.n_obs, np.bool_))
-    check_columns(key_list([label_key], name="label_key"), adata.obs.columns)
-    labelled = pd.notna(adata.obs[label_key]).to_numpy()
-    if not labelled.any():
-        raise InvalidInput(f"obs[{label_key!r}] is missing for every cell; leave label_key out.")
-    known = adata.obs[label_key][labelled]
-    labels = as_categories(known, int(labelled.sum()), f"obs[{label_key!r}]")
-    _refuse_barcodes(labels)
-    return _Columns(batches, labels, labelled)
-
-
-def _refuse_same_column(keys: Sequence[str], label_key: str | None) -> None:
-    if label_key in keys:
-        raise InvalidInput(
-            f"{label_key!r} is both a batch column and the label: batches should mix and labels "
-            "stay apart, so one column cannot be scored as both. Give the column of cell types as "
-            "label_key, or leave it out."
-        )
-
-
-def _refuse_one_batch(key: str, column: Categories) -> None:
-    if column.n == 1:
-        raise InvalidInput(
-            f"obs[{key!r}] has only one level ({column.names[0]}): how well batches mix cannot be "
-            "scored with one batch. Give a column that tells batches apart."
-        )
-
-
-def _refuse_barcodes(column: Categories) -> None:
-    n_cells = len(column.codes)
-    if column.n > max(2, n_cells // 2):
-        raise InvalidInput(
-            f"{column.what} has {column.n} levels for {n_cells} cells; a column of batches or "
-            "labels has few. Was a column of barcodes meant to be the index?"
-        )
-
-
 def _embedding_names(embeddings: str | Sequence[str]) -> list[str]:
     """Return each name once, or raise InvalidInput where there is none."""
     names = [embeddings] if isinstance(embeddings, str) else list(dict.fromkeys(embeddings))
@@ -314,9 +266,26 @@ def _before(pre: str | None, names: list[str]) -> list[str]:
     return [pre] if pre is not None and any(METRICS[n].needs == "pre" for n in names) else []
 
 
-def _read_embedding(adata: AnnData, key: str) -> NDArray[np.floating]:
+def _read_embedding(adata: AnnData, key: str) -> Any:
+    """Return an array that was looked through, or a Dask array, which is when it is computed."""
     check_basis(key, adata.obsm.keys())
-    return as_embedding(adata.obsm[key], f"obsm[{key!r}]")
+    found, what = adata.obsm[key], f"obsm[{key!r}]"
+    if is_dask(found):
+        rows_of(found, what)
+        return found
+    return as_embedding(found, what)
+
+
+def _sampled_cells(
+    points: dict[str, Any], columns: Columns, sample: int | None, seed: int
+) -> NDArray[np.int64] | None:
+    """Return the cells to look at, ascending; None for all of them in memory."""
+    n_cells = len(columns.labelled)
+    lazy = any(is_dask(each) for each in points.values())
+    n = min(n_cells, SAMPLE if sample is None else whole_number("sample", sample, 1))
+    if not lazy and (sample is None or n == n_cells):
+        return None
+    return stratified(columns.strata(), n, whole_number("seed", seed, 0))
 
 
 def _metric_names(
@@ -336,29 +305,43 @@ def _metric_names(
 
 
 def _questions(
-    points: NDArray[np.floating],
-    pre: NDArray[np.floating] | None,
-    columns: _Columns,
+    key: str,
+    points: Any,
+    pre: Any,
+    columns: Columns,
     settings: Settings,
+    sampled: NDArray[np.int64] | None = None,
 ) -> Iterator[tuple[str, Question]]:
-    """Yield one question per batch column; neighbours and silhouettes are shared among them."""
+    """Yield one question per batch column; neighbours and silhouettes are shared among them.
+
+    With `sampled` cells the question is about them, and has the one about all cells beside it.
+    """
+    whole: dict[str, Question] = {}
+    if sampled is not None:
+        whole = dict(_questions(key, points, pre, columns, settings))
+        points = take(points, sampled, f"obsm[{key!r}]")
+        pre = None if pre is None else take(pre, sampled, "pre")
+        columns = columns.only(sampled)
     every = bool(columns.labelled.all())
     cells = Cells(points, settings, columns.labels if every else None)
     labelled = None
     if columns.labels is not None:
-        labelled = cells if every else Cells(points[columns.labelled], settings, columns.labels)
-    for key, batches in columns.batches.items():
-        known = batches.only(columns.labelled) if labelled is not None else None
-        yield key, Question(cells, batches, labelled, known, pre)
+        known = points if every else points[np.flatnonzero(columns.labelled)]
+        labelled = cells if every else Cells(known, settings, columns.labels)
+    for name, batches in columns.batches.items():
+        own = batches.only(columns.labelled) if labelled is not None else None
+        yield name, Question(cells, batches, labelled, own, pre, whole.get(name))
 
 
 def _rows(key: str, batch: str, question: Question, results: list[Any]) -> list[tuple[Any, ...]]:
     nothing = (np.nan, np.nan, np.nan)
-    n_cells = len(question.cells.points)
-    n_labelled = len(question.labelled.points) if question.labelled is not None else 0
+    n_cells = question.cells.n
     rows = []
     for result in results:
-        used = n_labelled if METRICS[result.metric].needs == "labels" else n_cells
+        of = question.sums if result.metric in SUMS else question
+        used = of.cells.n
+        if METRICS[result.metric].needs == "labels":
+            used = of.labelled.n if of.labelled is not None else 0
         values = result.score or nothing
         rows.append((key, batch, result.metric, result.kind, *values, used, result.reason))
     for found in totals(results):

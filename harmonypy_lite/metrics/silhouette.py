@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput, NotApplicable
 from harmonypy_lite.kernels.distances import surrogate_to_distance
+from harmonypy_lite.lookup import check_same_order
 from harmonypy_lite.metrics.inputs import (
     Categories,
     as_categories,
@@ -27,6 +28,7 @@ from harmonypy_lite.metrics.inputs import (
     at_safe_scale,
     warn_left_out,
 )
+from harmonypy_lite.metrics.sampling import looked_at
 from harmonypy_lite.threads import map_threads
 
 ALL_CELLS_UP_TO = 50_000
@@ -179,6 +181,7 @@ def silhouette_label(
     >>> round(silhouette_label(cells, kind), 1)
     0.5
     """
+    embedding, label = looked_at("label silhouette", embedding, label=label)
     return _measured(embedding, label, seed, n_jobs).score().value
 
 
@@ -222,8 +225,10 @@ def isolated_labels(
     >>> round(isolated_labels(cells, donor, kind), 1)
     0.5
     """
+    embedding, batch, label = looked_at("isolated labels", embedding, batch=batch, label=label)
     measured = _measured(embedding, label, seed, n_jobs)
-    batches = as_categories(batch, len(measured.labels.codes), "batch")
+    check_same_order(batch, label)
+    batches = as_categories(batch, len(measured.labels.codes), "batch", embedding)
     return measured.score_of(isolated_levels(measured.labels, batches)).value
 
 
@@ -297,6 +302,7 @@ def silhouette_batch(
         HarmonyWarning,
         stacklevel=2,
     )
+    embedding, batch, label = looked_at("batch silhouette", embedding, batch=batch, label=label)
     points, batches, labels = as_labelled(embedding, batch, label)
     scores, scored = [], np.zeros(len(points), np.bool_)
     for level in range(labels.n):

@@ -11,11 +11,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harmonypy_lite.errors import NotApplicable
+from harmonypy_lite.errors import InvalidInput, NotApplicable
 from harmonypy_lite.kernels.overlap import count_shared
 from harmonypy_lite.metrics.clusters import agreement, kmeans
-from harmonypy_lite.metrics.inputs import as_categories, as_pair, warn_left_out, whole_number
+from harmonypy_lite.metrics.inputs import (
+    as_categories,
+    as_pair,
+    is_dask,
+    warn_left_out,
+    whole_number,
+)
 from harmonypy_lite.metrics.neighbors import find_neighbors
+from harmonypy_lite.metrics.rows import rows_of
+from harmonypy_lite.metrics.sampling import sample_of, take
 
 
 class Structure(NamedTuple):
@@ -30,7 +38,8 @@ class Structure(NamedTuple):
     concordance
         Mean over batches, weighted by cells, of the ARI of the batch's clusters before and after.
     per_cell : (N,)
-        Share of neighbours kept; NaN in batches that are too small.
+        Share of neighbours kept; NaN in batches that are too small, and for cells of a Dask array
+        that are not in the sample.
     """
 
     overlap: float
@@ -58,7 +67,8 @@ def structure_preservation(
     Parameters
     ----------
     pre, post : (N, d)
-        The embedding before and after integration; dimensions may differ.
+        The embedding before and after integration; dimensions may differ. Where one is a Dask
+        array, a sample of the cells is compared.
     batch : (N,)
         Categories of the cells.
     n_neighbors
@@ -93,6 +103,9 @@ def structure_preservation(
     >>> structure_preservation(cells, 2 * cells, donor).overlap
     1.0
     """
+    if is_dask(pre) or is_dask(post):
+        options = {"n_neighbors": n_neighbors, "n_clusters": n_clusters, "seed": seed}
+        return _of_sample(pre, post, batch, n_jobs=n_jobs, **options)
     before, after = as_pair(pre, post)
     n_neighbors = whole_number("n_neighbors", n_neighbors, 1)
     n_clusters = whole_number("n_clusters", n_clusters, 2)
@@ -118,6 +131,19 @@ def structure_preservation(
     overlap = float(np.nanmean(per_cell))
     null, concordance = np.average([nulls, concordances], axis=1, weights=weights)
     return Structure(overlap, float(null), float(concordance), per_cell)
+
+
+def _of_sample(pre: Any, post: Any, batch: Any, **options: Any) -> Structure:
+    """Return the structure of a sample of the cells, with NaN for the others."""
+    n_cells = len(rows_of(post, "post"))
+    if len(rows_of(pre, "pre")) != n_cells:
+        raise InvalidInput(f"pre has {len(rows_of(pre, 'pre'))} cells and post {n_cells}.")
+    cells, (batches,) = sample_of("structure preservation", post, batch=batch)
+    parts = take(pre, cells, "pre"), take(post, cells, "post")
+    found = structure_preservation(*parts, batches, **options)
+    per_cell = np.full(n_cells, np.nan)
+    per_cell[cells] = found.per_cell
+    return found._replace(per_cell=per_cell)
 
 
 def _overlap(

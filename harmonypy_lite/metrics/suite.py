@@ -9,10 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple, TypedDict
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
 from harmonypy_lite.metrics import calibration
@@ -67,9 +64,14 @@ class Run(TypedDict):
 class Cells:
     """One embedding of some cells, with their labels, and what was computed of it so far."""
 
-    points: NDArray[np.floating]
+    points: Any  # (N, d); a Dask array where only sums over cells are asked for
     settings: Settings
     labels: Categories | None = None
+
+    @property
+    def n(self) -> int:
+        """Return the number of cells."""
+        return int(self.points.shape[0])
 
     @cached_property
     def neighbors(self) -> Neighbors:
@@ -143,10 +145,16 @@ class Question:
     batches: Categories
     labelled: Cells | None
     labelled_batches: Categories | None
-    pre: NDArray[np.floating] | None = None
+    pre: Any = None
+    whole: Question | None = None  # all cells, where this is about a sample of them
 
     @property
-    def before(self) -> NDArray[np.floating]:
+    def sums(self) -> Question:
+        """Return the question about all cells, for metrics that are sums over them."""
+        return self.whole or self
+
+    @property
+    def before(self) -> Any:
         """Return the embedding before integration, which metrics that need it may rely on."""
         assert self.pre is not None
         return self.pre
@@ -185,12 +193,12 @@ def _cilisi(q: Question) -> Calibrated:
 
 
 def _bras(q: Question) -> Calibrated:
-    c, batches, labels = q.known
+    c, batches, labels = q.sums.known
     return _plain(bras(c.points, batches, labels, n_jobs=c.settings.n_jobs))
 
 
 def _pcr_comparison(q: Question) -> Calibrated:
-    n_jobs = q.cells.settings.n_jobs
+    q, n_jobs = q.sums, q.cells.settings.n_jobs
     return _plain(pcr_comparison(q.before, q.cells.points, q.batches, n_jobs=n_jobs))
 
 
@@ -271,6 +279,7 @@ METRICS: dict[str, Metric] = {
 }
 
 ON_REQUEST = ("kbet", "kbet_per_label", "silhouette_batch")
+SUMS = ("bras", "pcr_comparison")  # over cells: a sample saves nothing
 STRUCTURE = ("structure_overlap", "structure_concordance")
 
 
@@ -297,6 +306,9 @@ def measure(question: Question, name: str) -> Result:
         except InvalidInput as refusal:
             return Result(name, metric.kind, None, str(refusal))
     notes = []
+    if question.whole is not None and name not in SUMS:
+        n, of = question.cells.n, question.whole.cells.n
+        notes.append(f"Of a stratified sample: {n:,} of {of:,} cells.")
     for warning in said:
         if issubclass(warning.category, HarmonyWarning):
             notes.append(str(warning.message))

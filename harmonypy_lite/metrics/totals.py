@@ -58,6 +58,6 @@ def total(name: str, members: tuple[str, ...], values: dict[str, float]) -> Tota
         part = [v for member, v in held.items() if METRICS[member].kind == kind]
         part = [v for v in part if not np.isnan(v)]
         if not part:
-            return Total(name, float("nan"), f"no {kind} metric could be computed; {without}")
+            return Total(name, float("nan"), f"no {kind} metric could be computed")
         value += weight * float(np.mean(part))
     return Total(name, value, without)
