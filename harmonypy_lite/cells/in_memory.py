@@ -97,6 +97,10 @@ class InMemoryCells(ChunkwiseCells):
             row_kernels.permute_rows(self._cells, self._order_in, self._unit)
             return self._cells
         self._A = self._shift = None
+        return self.corrected()
+
+    def corrected(self) -> np.ndarray:
+        """Return a copy of the (N, d) float32 corrected cells in the order of the input."""
         out = np.empty_like(self._cells)
 
         def scatter(span: Span) -> None:
@@ -105,6 +109,10 @@ class InMemoryCells(ChunkwiseCells):
 
         self._workers.map(scatter, self._all_spans())
         return out
+
+    def rewind(self) -> None:
+        """Take the cells as they came again, for another run; not after `result`."""
+        self._workers.map(self._gather_span, self._all_spans())
 
     def _order(self, span: Span) -> np.ndarray:
         return self._order_in[self._rows(span)]
