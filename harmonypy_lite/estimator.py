@@ -83,6 +83,7 @@ class Harmony(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         ridge_lambda: PerLevel | None = None,
         batch_prune_threshold: float | None = 1e-5,
         block_proportion: float = 0.05,
+        sync: str = "exact",
         max_iter_harmony: int = 10,
         max_iter_clustering: int | None = None,
         tol_harmony: float | None = None,
@@ -103,6 +104,7 @@ class Harmony(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         self.ridge_lambda = ridge_lambda
         self.batch_prune_threshold = batch_prune_threshold
         self.block_proportion = block_proportion
+        self.sync = sync
         self.max_iter_harmony = max_iter_harmony
         self.max_iter_clustering = max_iter_clustering
         self.tol_harmony = tol_harmony

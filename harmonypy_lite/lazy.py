@@ -20,7 +20,8 @@ import numpy as np
 
 from harmonypy_lite.cells.chunk import unit_above
 from harmonypy_lite.cells.counted import Census, Counted, Walk
-from harmonypy_lite.cells.on_dask import DaskCells, Terms, owner_of
+from harmonypy_lite.cells.on_dask import DaskCells
+from harmonypy_lite.cells.shards import Terms, owner_of
 from harmonypy_lite.design import Design
 from harmonypy_lite.embedding import Inspection, ZeroRows, as_floats
 from harmonypy_lite.errors import InvalidInput
@@ -215,6 +216,7 @@ def _terms(
         setting.rules.moving_centroids,
         setting.steep,
         unit_above(largest),
+        setting if setting.params.sync == "batch" else None,
     )
 
 

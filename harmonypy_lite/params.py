@@ -20,6 +20,7 @@ PerLevel: TypeAlias = float | Sequence[float] | Mapping[str, "float | Sequence[f
 
 FLAVORS = ("harmony2", "harmony1", "pooled")
 STARTS = ("kmeans", "centred", "auto")
+SYNCS = ("exact", "batch")
 MEMORY_MODES = ("fast", "lean")
 
 #: Defaults that the flavour decides: what R harmony >= 2.0 and the 2019 paper use.
@@ -130,6 +131,15 @@ class HarmonyParams:
         "Share of cells that are reassigned together between two updates of the penalty.",
         above=0.0,
         high=1.0,
+    )
+    sync: str = _parameter(
+        "exact",
+        "choice",
+        "When the penalty hears how large clusters are in other batches: after each block of cells "
+        "(`exact`), or once a round (`batch`; four times with several covariates), so that "
+        "machines that hold whole batches need not wait for each other; results differ by less "
+        "than those of two seeds.",
+        choices=SYNCS,
     )
     max_iter_harmony: int = _parameter(
         10, "int", "At most so many iterations of clustering and correction.", low=1

@@ -16,11 +16,12 @@ import twin
 from harmonypy_lite import pp
 from harmonypy_lite.cells import arrangement, on_dask
 from harmonypy_lite.cells.counted import Census, Counted
-from harmonypy_lite.cells.on_dask import DaskCells, cuts_of, owner_of
+from harmonypy_lite.cells.on_dask import DaskCells
+from harmonypy_lite.cells.shards import cuts_of, level_cuts, owner_of
 from harmonypy_lite.design import design_from_columns
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
 from harmonypy_lite.lazy import integrate_lazy, is_dask
-from harmonypy_lite.method.passes import Correct, Reassign
+from harmonypy_lite.method.passes import Correct, Reassign, Turn
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import integrate_embedding
 
@@ -163,16 +164,87 @@ def test_dask__bad_rows_and_zero_rows_are_counted_over_partitions() -> None:
         integrate_lazy(da.from_array(Z, chunks=(500, 7)), design, params)
 
 
-@pytest.mark.parametrize("task", [Reassign, Correct])
-def test_dask__a_lost_worker_changes_nothing(task: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    distributed = pytest.importorskip("distributed")
-    Z, frame, params = case()
-    killed: list[int] = []
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize("n", PARTITIONS)
+@pytest.mark.parametrize("flavor", ["harmony2", "harmony1", "pooled"])
+def test_batch__on_a_cluster_gives_the_bytes_of_memory(n: int, flavor: str) -> None:
+    Z, frame, params = case("many", flavor=flavor, sync="batch")
+    assert_same(Z, frame, params, PARTITIONS[n])
+
+
+def test_batch__without_a_client_gives_the_bytes_of_memory() -> None:
+    Z, frame, params = case("three", sync="batch")
+    assert_same(Z, frame, params, PARTITIONS[15])
+
+
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize("layout", ["crossed", "three"])
+def test_batch__on_a_cluster_several_covariates_agree_to_rounding(layout: str) -> None:
+    # sums over the levels of further covariates are rounded where shards are cut
+    Z, frame, params = case(layout, sync="batch")
+    wanted = integrate_embedding(Z, frame, params).embedding
+    array = da.from_array(Z, chunks=(500, 7))
+    found = integrate_lazy(array, design_from_columns(frame), params).embedding.compute()
+    assert np.abs(found - wanted).max() < 1e-4 * Z.std()
+
+
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize(
+    ("layout", "sync", "barriers"),
+    [("one", "exact", 20), ("one", "batch", 1), ("crossed", "batch", 4)],
+)
+def test_batch__workers_wait_for_each_other_once_a_turn(
+    layout: str, sync: str, barriers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Z, frame, params = case(layout, sync=sync, max_iter_harmony=1)
+    asked: list[str] = []
     real = DaskCells._ask
 
     def ask(self: DaskCells, function: Any, *arguments: Any) -> Any:
-        if arguments and isinstance(arguments[0], task) and len(killed) < 1:
-            killed.append(1)
+        asked.append(function.__name__)
+        return real(self, function, *arguments)
+
+    monkeypatch.setattr(DaskCells, "_ask", ask)
+    integrate_lazy(da.from_array(Z, chunks=(500, 7)), design_from_columns(frame), params)
+    # besides 4 rounds: first assignment, moments, correction, and the end
+    assert len(asked) == 4 * barriers + 4
+
+
+def test_batch__levels_stay_together_and_are_spread_evenly() -> None:
+    draws = np.random.default_rng(0)
+    level = np.sort(draws.integers(0, 30, 90))
+    size = draws.integers(1, 100, 90)
+    for n_shards in (1, 2, 7, 64):
+        cuts = level_cuts(size, level, n_shards)
+        assert (cuts[0], cuts[-1], len(cuts)) == (0, 90, n_shards + 1)
+        assert (np.diff(cuts) >= 0).all()
+        assert all(level[q - 1] < level[q] for q in cuts[1:-1] if 0 < q < 90)
+        held = np.add.reduceat(np.append(size, 0), cuts[:-1]) * (np.diff(cuts) > 0)
+        assert held.sum() == size.sum()
+        largest = np.bincount(level, size).max()
+        assert held.max() <= size.sum() / n_shards + largest
+
+
+@pytest.mark.parametrize(
+    ("sync", "task", "at"),
+    [
+        ("exact", Reassign, 30),
+        ("exact", Correct, 1),
+        ("batch", Turn, 6),
+    ],
+)
+def test_dask__a_lost_worker_changes_nothing(
+    sync: str, task: type, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    Z, frame, params = case("one" if sync == "batch" else "crossed", sync=sync)
+    seen: list[int] = []
+    real = DaskCells._ask
+
+    def ask(self: DaskCells, function: Any, *arguments: Any) -> Any:
+        of_interest = any(isinstance(each, task) for each in arguments)
+        seen.extend([1] * of_interest)
+        if of_interest and len(seen) == at:
             # one worker gets the pass and does it, the other dies of it
             self._client.run(os._exit, 1, workers=self._addresses[:1], on_error="ignore")
         return real(self, function, *arguments)
@@ -184,7 +256,7 @@ def test_dask__a_lost_worker_changes_nothing(task: type, monkeypatch: pytest.Mon
         cluster.get_client(),
     ):
         assert_same(Z, frame, params, PARTITIONS[4])
-    assert killed
+    assert len(seen) > at, "it was not done again"
 
 
 @pytest.mark.usefixtures("client")

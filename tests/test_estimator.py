@@ -69,6 +69,7 @@ def test_harmony__every_parameter_reaches_the_run():
         "ridge_lambda": 2.0,
         "batch_prune_threshold": None,
         "block_proportion": 0.1,
+        "sync": "batch",
         "max_iter_harmony": 3,
         "max_iter_clustering": 6,
         "tol_harmony": 0.5,

@@ -59,6 +59,7 @@ def test_harmony_integrate__passes_every_parameter_on(monkeypatch):
         "ridge_lambda": 2.0,
         "batch_prune_threshold": None,
         "block_proportion": 0.1,
+        "sync": "batch",
         "max_iter_harmony": 3,
         "max_iter_clustering": 6,
         "tol_harmony": 0.5,

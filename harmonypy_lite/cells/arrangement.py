@@ -189,12 +189,20 @@ def sorted_order(key: np.ndarray) -> np.ndarray:
     return order.astype(np.int32 if key.size < 2**31 else np.int64)
 
 
-def cut_chunks(block_start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bounds of the chunks, and those of the blocks counted in chunks."""
+def cut_chunks(
+    block_start: np.ndarray, cuts: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds of the chunks, and those of the blocks counted in chunks.
+
+    `cuts` are further bounds, which the chunks have besides those that they would have anyway.
+    """
     chunk_start: list[int] = []
     block_chunks = [0]
     for a, b in itertools.pairwise(block_start):
-        chunk_start.extend(range(int(a), int(b), CHUNK))
+        starts = set(range(int(a), int(b), CHUNK))
+        if cuts is not None:
+            starts.update(cuts[(cuts > a) & (cuts < b)].tolist())
+        chunk_start.extend(sorted(starts))
         block_chunks.append(len(chunk_start))
     chunk_start.append(int(block_start[-1]))
     return np.array(chunk_start), np.array(block_chunks)

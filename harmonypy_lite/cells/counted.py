@@ -34,13 +34,17 @@ class Counted:
         (n_blocks, Q) cells of each block and combination of levels.
     combinations
         (Q, C) int32 levels of each combination, sorted, the covariate with most levels first.
+    cuts
+        Held rows at which a chunk must end, besides the bounds of the blocks.
     """
 
-    def __init__(self, counts: np.ndarray, combinations: np.ndarray) -> None:
+    def __init__(
+        self, counts: np.ndarray, combinations: np.ndarray, cuts: np.ndarray | None = None
+    ) -> None:
         self.counts, self.combinations = counts, combinations
         self.run_start = np.concatenate([[0], np.cumsum(counts.ravel())]).astype(np.int64)
         block_start = self.run_start[:: len(combinations)]
-        self.chunk_start, self.block_chunks = cut_chunks(block_start)
+        self.chunk_start, self.block_chunks = cut_chunks(block_start, cuts)
         starts, levels, chunk_tiles = [], [], [0]
         for a, b in itertools.pairwise(self.chunk_start):
             first = self.codes_at(slice(int(a), int(b)))[:, 0]

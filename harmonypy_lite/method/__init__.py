@@ -10,6 +10,7 @@ Read `loop.py` first. Where things are:
 `pooled`       the same for effects that vary smoothly over clusters (a Gaussian process)
 `passes`       what the loop asks of the cells, and the sums that come back
 `totals`       how sums travel (int64 fixed point), and the table O that the penalty reads
+`apart`        the same where cells are held by many, who exchange sums once a round
 `history`      the objective, and when to stop
 `blocks`       which block a cell is in: a hash of its place
 `start`        where the clusters start

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harmonypy_lite.method import ridge
+from harmonypy_lite.method.apart import ApartComposition
 from harmonypy_lite.method.formulas import turned
 from harmonypy_lite.method.history import History
 from harmonypy_lite.method.passes import (
@@ -25,6 +26,7 @@ from harmonypy_lite.method.passes import (
     Reassign,
     SumExcluded,
     SumMoments,
+    Turn,
 )
 from harmonypy_lite.method.rules import Setting
 from harmonypy_lite.method.totals import Composition, FixedPoint
@@ -54,7 +56,7 @@ def integrate(
     (what a model records).
     """
     history = _history(setting)
-    table = _composition(setting)
+    table = composition(setting, cells.n_blocks)
     table.replace(cells.run(Assign(Y)))
     history.start = setting.objective(table)
     while True:
@@ -76,20 +78,27 @@ def cluster(
     history: History,
     on_round: Callable[[History], None],
 ) -> np.ndarray:
-    """Rounds of: for each block of cells { take out; penalise; assign; put back }."""
+    """Rounds of visits to all blocks of cells; Y moves between them, if at all."""
     history.rounds.append([])
     for _ in range(setting.params.max_iter_clustering or 1):
         if setting.rules.moving_centroids:
             Y = turned(Y, table.direction)
-        for block in range(cells.n_blocks):
-            table.take_out(block)
-            P = setting.penalty(table)
-            table.put_back(cells.run(Reassign(Y, P), block))
+        for turn in table.turns(cells.n_blocks):
+            visit(cells, table, Y, setting, turn)
+            table.exchange()
         history.rounds[-1].append(setting.objective(table))
         on_round(history)
         if history.rounds_settled():
             break
     return Y
+
+
+def visit(cells: Cells, table: Composition, Y: np.ndarray, setting: Setting, turn: Turn) -> None:
+    """For each block of cells { take out; penalise; assign; put back }."""
+    for block in turn.blocks:
+        table.take_out(block)
+        P = setting.penalty(table)
+        table.put_back(cells.run(Reassign(Y, P, turn), block))
 
 
 def regress(cells: Cells, table: Composition, setting: Setting) -> ridge.Effects:
@@ -127,6 +136,10 @@ def _history(setting: Setting) -> History:
     )
 
 
-def _composition(setting: Setting) -> Composition:
+def composition(setting: Setting, n_blocks: int) -> Composition:
+    """Return the table O that this setting's penalties read."""
     fixed = FixedPoint(setting.n_cells)
+    if setting.params.sync == "batch":
+        tables = setting.level_share, setting.covariates, setting.n_clusters
+        return ApartComposition(*tables, fixed, n_blocks)
     return Composition(setting.level_share, setting.covariates[0], setting.n_clusters, fixed)

@@ -158,6 +158,7 @@ def _align(
         n_clusters=K,
         sigma=float(setting.sigma.mean()),
         ridge_lambda=None,
+        sync="exact",
         early_stop=True,
     )
     # A level that has no cells here moves nothing, but its share must not be 0.

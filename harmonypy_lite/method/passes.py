@@ -20,15 +20,24 @@ class Assign:
     Y: np.ndarray  # (K, d) unit centroids
 
 
+class Turn(NamedTuple):
+    """Blocks that are visited one after another; see `apart` for what is in force meanwhile."""
+
+    blocks: range
+    n: np.ndarray | None = None  # (K,) cells in each cluster, where they are taken as they were
+    rows: np.ndarray | None = None  # (K, b) rows of O that are, too
+
+
 @dataclass(frozen=True)
 class Reassign:
     """R = softmax_k(-2 (1 - u.Y_k) / sigma_k + sum_c P[k, code_c]), the cells of one block.
 
-    Returns its `Assigned`.
+    Returns its `Assigned`. With `turn`, who holds whole levels may go ahead to the end of it.
     """
 
     Y: np.ndarray  # (K, d) unit centroids
     P: np.ndarray  # (K, B) log-penalties
+    turn: Turn | None = None
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from harmonypy_lite.method import formulas
-from harmonypy_lite.method.passes import Assigned
+from harmonypy_lite.method.passes import Assigned, Turn
 
 
 class FixedPoint:
@@ -72,6 +72,13 @@ class Composition:
         self._blocks.clear()
         for assigned in assignments:
             self.put_back(assigned)
+
+    def turns(self, n_blocks: int) -> Iterator[Turn]:
+        """Yield the turns of one round: here every block reads what all before it left."""
+        yield Turn(range(n_blocks))
+
+    def exchange(self) -> None:
+        """Do what is due after a turn: nothing, for here all is heard at once."""
 
     @property
     def O(self) -> np.ndarray:  # noqa: E743  the paper's letter
