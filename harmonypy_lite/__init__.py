@@ -40,12 +40,10 @@ if TYPE_CHECKING:
     )
     from harmonypy_lite.estimator import Harmony
     from harmonypy_lite.io import integrate_file, integrate_files
-    from harmonypy_lite.model import HarmonyModel
     from harmonypy_lite.params import HarmonyParams
 
 __all__ = [
     "Harmony",
-    "HarmonyModel",
     "HarmonyParams",
     "HarmonyWarning",
     "InvalidInput",
@@ -65,7 +63,6 @@ __all__ = [
 
 _HOME = {
     "Harmony": "estimator",
-    "HarmonyModel": "model",
     "HarmonyParams": "params",
     "HarmonyWarning": "errors",
     "InvalidInput": "errors",
