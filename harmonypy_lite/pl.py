@@ -176,6 +176,10 @@ def _notes(part: pd.DataFrame, shown: list[str]) -> list[str]:
     missing = [name for name in dict.fromkeys(part["metric"]) if name not in shown]
     names = ", ".join(_one_line(name) for name in missing)
     notes = [f"Not computed (see reason): {names}."] if missing else []
+    if "reason" in part:
+        sample = r"(Of a stratified sample: [\d,]+ of [\d,]+ cells)"
+        said = part["reason"].astype("str").str.extract(sample, expand=False).dropna()
+        notes += [f"{text}, but for BRAS and PCR comparison." for text in said.unique()]
     totals = part[(part["kind"] == "total") & part["metric"].isin(shown)]
     for name, reasons in totals.get("reason", totals["metric"][:0]).groupby(totals["metric"]):
         said = sorted(set(reasons.dropna()) - {""})

@@ -251,6 +251,8 @@ def scores_text(table: pd.DataFrame) -> str:
                 ]
                 lines.append(f"  {metric:22}" + "".join(f"{cell:>{width}}" for cell in cells))
         lines += ["", *_reasons(own, known)]
+    if table.attrs.get("search") == "pynndescent":
+        lines.append("  Neighbours among all cells are approximate (pynndescent).")
     return "\n".join(lines).strip("\n")
 
 

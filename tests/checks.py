@@ -11,9 +11,10 @@ from harmonypy_lite.metrics.suite import Cells, Question, Settings, measure
 SEEDS = range(20)
 SHIFTS = (0.0, 0.5, 1.0, 2.0, 4.0, 40.0)
 BATCH = ("ilisi", "cilisi", "bras", "pcr_comparison", "graph_connectivity", "kbet")
-BATCH += ("kbet_per_label",)
+BATCH += ("kbet_per_label", "silhouette_batch")
 STEADY = ("ilisi", "cilisi", "bras", "pcr_comparison", "kbet", "kbet_per_label")
 BIOLOGY = ("clisi", "nmi", "ari", "silhouette_label")
+NESTED = ("cilisi", "bras", "ilisi", "silhouette_batch")
 
 
 def scores(given, names, pre=None, **settings):
@@ -26,6 +27,13 @@ def scores(given, names, pre=None, **settings):
     results = {name: measure(question, name) for name in names}
     assert all(result.score is not None for result in results.values()), results
     return {name: result.score for name, result in results.items()}
+
+
+def half_of(given, seed):
+    """Return half of the cells of every batch and label, ascending."""
+    strata = np.unique(np.char.add(given.batch, given.label), return_inverse=True)[1]
+    order = np.lexsort((np.random.default_rng(seed).random(len(strata)), strata))
+    return np.sort(order[::2])
 
 
 def changed_worlds(given, pre):

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from harmonypy_lite.cli import program
 from harmonypy_lite.metrics import score_file
+from harmonypy_lite.report import scores_text
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +113,15 @@ def test_score__says_of_which_embedding_a_reason_is(integrated):
     words = ["-b", "donor", "-e", "X_pca_harmony", "-e", "X_pca", "--pre", "X_pca_harmony"]
     text = " ".join(run(integrated, *words).stdout.split())
     assert "pcr_comparison of X_pca: batches explain more variance after" in text
+
+
+def test_scores_text__says_that_neighbours_are_approximate(integrated):
+    exact, near = (
+        scores_text(score_file(integrated, "donor", metrics=["ilisi"], search=search))
+        for search in ("exact", "pynndescent")
+    )
+    assert "pynndescent" not in exact
+    assert near.endswith("Neighbours among all cells are approximate (pynndescent).")
 
 
 def test_score__looks_at_a_sample_when_told_to_and_says_so(integrated, tmp_path):

@@ -101,6 +101,19 @@ def test_scores__tells_what_is_drawn_and_what_a_total_lacks():
     assert any("Robust lacks metrics for some" in text for text in texts(pl.scores(given)))
 
 
+def test_scores__says_that_they_are_of_a_sample():
+    given = table()
+    given["reason"] = np.where(
+        given.metric == "ilisi",
+        "Of a stratified sample: 50,000 of 2,000,000 cells. And more.",
+        None,
+    )
+    said = "Of a stratified sample: 50,000 of 2,000,000 cells, but for BRAS and PCR comparison."
+    assert said in " ".join(texts(pl.scores(given))[-1].split())
+    given["reason"] = ""
+    assert not any("sample" in text for text in texts(pl.scores(given)))
+
+
 def test_scores__marks_a_value_that_one_embedding_lacks():
     given = table()
     given.loc[(given.embedding == "X_0") & (given.metric == "bras"), "raw"] = np.nan

@@ -50,16 +50,20 @@ def labelled(adata):
     return World(frozen(adata.obsm["X_pca"][known]), frozen(batch), frozen(label))
 
 
-def moved(given, seed, shift):
+def moved(given, seed, shift, *, nested=False):
     """Return a real set whose batches are drawn by lot, then moved `shift` sd from each other.
 
+    `nested`: four batches of equal size in two pairs, mixed within a pair, `shift` sd between them.
     The unit is the sd within labels, in 20 dimensions as in `world`: larger in more.
     """
     rng = np.random.default_rng(seed)
     cells, batch = given.embedding.astype(np.float64), rng.permutation(given.batch)
+    if nested:
+        batch = rng.permutation(np.resize(["donor_a", "donor_b", "donor_c", "donor_d"], len(cells)))
     _, label = np.unique(given.label, return_inverse=True)
     means = np.stack([cells[label == level].mean(axis=0) for level in range(label.max() + 1)])
     sd = np.sqrt(np.mean((cells - means[label]) ** 2) * cells.shape[1] / 20)
     names, code = np.unique(batch, return_inverse=True)
     directions = np.linalg.qr(rng.normal(size=(cells.shape[1], len(names))))[0].T
-    return World(frozen(cells + shift * sd * directions[code]), frozen(batch), given.label)
+    place = code // 2 if nested else code
+    return World(frozen(cells + shift * sd * directions[place]), frozen(batch), given.label)

@@ -6,7 +6,8 @@ of scib-metrics metric by metric, for sizes at which the whole takes too long.
 
 Each measurement is a process of its own and the sides take turns, so that a busy machine slows
 both. "cold" counts from the first line of the process, imports and neighbours included, with
-compiled caches present; "warm" is the second call in the same process. scib-metrics pins jax, so
+compiled caches present; "warm" is the second call in the same process. Seconds of CPU tell whether
+the machine was busy with something else. scib-metrics pins jax, so
 its interpreter may be another one (``--scib-python``).
 """
 
@@ -158,9 +159,10 @@ def time_parts(n_cells, wanted):
     parts = scib_parts(n_cells)
     for name in wanted or parts:
         for turn in ("first", "second"):
-            start = time.perf_counter()
+            start, began = time.perf_counter(), time.process_time()
             parts[name]()
-            print(f"{name:20s} {turn:6s} {time.perf_counter() - start:8.2f} s", flush=True)
+            wall, cpu = time.perf_counter() - start, time.process_time() - began
+            print(f"{name:20s} {turn:6s} {wall:8.2f} s, of CPU {cpu:8.2f} s", flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"scib-metrics at {n_cells:,} cells: peak {peak:.2f} GB")
 
@@ -170,15 +172,17 @@ def work(case, side):
     warnings.simplefilter("ignore")
     n_cells, sides, _ = CASES[case]
     run = sides[side](n_cells)
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     run()
-    cold = time.perf_counter() - START
+    cold, cold_cpu = time.perf_counter() - START, time.process_time()
     if side != "harmonypy":  # its LISI is slow, and compiles nothing: the first time is any time
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), cold_cpu
         run()
     warm = time.perf_counter() - start
+    warm_cpu = time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(json.dumps({"cold": cold, "warm": warm, "peak_gb": peak}))
+    seconds = {"cold": cold, "warm": warm, "cold_cpu": cold_cpu, "warm_cpu": warm_cpu}
+    print(json.dumps(seconds | {"peak_gb": peak}))
 
 
 def measure(case, repeats, interpreters):
@@ -220,11 +224,15 @@ def main():
         for side, values in figures.items():
             print(
                 f"  {side:10s} cold {values['cold']:8.2f} s   warm {values['warm']:8.2f} s   "
+                f"of CPU {values['cold_cpu']:8.2f} and {values['warm_cpu']:8.2f} s   "
                 f"peak {values['peak_gb']:.2f} GB"
             )
         for side in [side for side in figures if side != "ours"]:
-            ratio = {key: figures[side][key] / figures["ours"][key] for key in ("cold", "warm")}
-            print(f"  {side} / ours: cold {ratio['cold']:.1f}x, warm {ratio['warm']:.1f}x")
+            ratio = {key: figures[side][key] / value for key, value in figures["ours"].items()}
+            print(
+                f"  {side} / ours: cold {ratio['cold']:.1f}x, warm {ratio['warm']:.1f}x; "
+                f"of CPU {ratio['cold_cpu']:.1f}x and {ratio['warm_cpu']:.1f}x"
+            )
 
 
 if __name__ == "__main__":

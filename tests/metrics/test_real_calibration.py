@@ -8,8 +8,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from checks import BATCH, BIOLOGY, SEEDS, SHIFTS, STEADY, changed_worlds, scores
+from checks import (
+    BATCH,
+    BIOLOGY,
+    NESTED,
+    SEEDS,
+    SHIFTS,
+    STEADY,
+    changed_worlds,
+    half_of,
+    scores,
+)
 from worlds import World, frozen, labelled, moved
+
+from harmonypy_lite.metrics.suite import METRICS
 
 SETS = ("sc_mixology_5batch", "symphony_pbmcs_1200", "pancreas_hormone2cell")
 
@@ -40,10 +52,11 @@ def test_check_1__no_batch_effect_scores_about_one(falling, name):
     assert np.abs(calibrated - 1).max() < 0.1
 
 
-def test_check_1__bras_fails_it_by_a_tenth_where_labels_are_small(falling):
-    # the mean of |s| over few cells is not 0; METRICS' world has 60 and more per group
-    assert falling["bras"][:, 0, 0].min() > 0.85
-    assert np.isnan(falling["bras"][0, 0]).sum() == 0
+@pytest.mark.parametrize("name", ["bras", "silhouette_batch"])
+def test_check_1__silhouettes_fail_it_by_a_tenth_where_labels_are_small(falling, name):
+    # the mean of |s| over few cells is not 0; the simulated worlds have 60 and more per group
+    assert falling[name][:, 0, 0].min() > 0.85
+    assert np.isnan(falling[name][0, 0]).sum() == 0
 
 
 @pytest.mark.parametrize("name", ["kbet", "kbet_per_label"])
@@ -51,7 +64,9 @@ def test_check_1__kbet_accepts_95_of_100(falling, name):
     assert falling[name][:, 0, 0].mean() == pytest.approx(0.95, abs=0.04)
 
 
-@pytest.mark.parametrize("name", [name for name in BATCH if name != "bras"])
+@pytest.mark.parametrize(
+    "name", [name for name in BATCH if name not in ("bras", "silhouette_batch")]
+)
 def test_check_2__batches_far_apart_score_nothing(falling, name):
     assert falling[name][:, -1, 1].max() <= 0.02
 
@@ -82,6 +97,20 @@ def test_check_3__a_larger_shift_always_scores_less(falling, name):
     assert (found[:, -1] <= found[:, -2]).all()
 
 
+def test_check_3__silhouette_batch_hardly_falls_up_to_one_sd(falling):
+    found, of_cilisi = (falling[name][:4, :, 0] for name in ("silhouette_batch", "cilisi"))
+    assert np.ptp(found[:, :3], axis=1).max() < 0.05
+    assert np.ptp(of_cilisi[:, :3], axis=1).min() > np.ptp(found[:, :3], axis=1).max()
+    assert (np.diff(found[:, 2:], axis=1) < 0).all()
+
+
+def test_check_3__batches_mixed_in_pairs_score_below_what_silhouette_batch_says(real):
+    for seed in SEEDS:
+        found = scores(moved(real, seed, 8.0, nested=True), NESTED)
+        assert max(found[name].calibrated for name in NESTED[:3]) < 0.6
+        assert found["silhouette_batch"].raw > 0.8
+
+
 @pytest.fixture(scope="module", params=["shuffled labels", "random embedding"])
 def nothing(request, real):
     """Return calibrated biology metrics without biology (seeds, metrics), and standard errors."""
@@ -107,8 +136,21 @@ def test_check_4__without_biology_the_calibrated_scores_are_about_zero(nothing, 
     assert (np.abs(calibrated) <= 0.04 + 4 * deviation).all()
 
 
+def test_check_4__a_random_embedding_isolates_no_label_and_keeps_no_structure(real):
+    names = ("isolated_labels", "structure_overlap", "structure_concordance")
+    rows = []
+    for seed in SEEDS:
+        noise = np.random.default_rng(seed).normal(size=real.embedding.shape)
+        found = scores(World(frozen(noise), *real[1:]), names, real.embedding)
+        rows.append([found[name].calibrated for name in names])
+    isolated, *structure = np.transpose(rows)
+    assert abs(isolated.mean()) < 0.03
+    assert np.abs(isolated).max() < 0.15  # a label of a dozen cells, as in symphony, scatters
+    assert np.abs(structure).max() < 0.04
+
+
 def test_check_5__raw_scores_do_not_depend_on_what_means_nothing(real):
-    names = [name for name in BATCH + BIOLOGY if name not in ("nmi", "ari")]
+    names = [*BATCH, "clisi", "silhouette_label", "isolated_labels", "structure_overlap"]
     pre = moved(real, 0, 1.0).embedding + 0.1 * real.embedding[:, ::-1]
     expected = scores(real, names, pre)
     for change, other, before in changed_worlds(real, pre):
@@ -117,26 +159,34 @@ def test_check_5__raw_scores_do_not_depend_on_what_means_nothing(real):
             assert found[name].raw == pytest.approx(expected[name].raw, abs=1e-6), (change, name)
 
 
-def test_check_5__nmi_and_ari_fail_it_where_k_means_has_several_optima(real):
-    expected = scores(real, ("nmi", "ari"))
-    for change, other, _ in changed_worlds(real, real.embedding):
-        found = scores(World(*map(frozen, other)), ("nmi", "ari"))
-        most = 0.02 if change in ("cell order", "rotation") else 1e-6
+def test_check_5__clusters_fail_it_where_k_means_has_several_optima(real):
+    names, other_order = ("nmi", "ari", "structure_concordance"), ("cell order", "rotation")
+    pre = moved(real, 0, 1.0).embedding
+    expected = scores(real, names, pre)
+    for change, other, before in changed_worlds(real, pre):
+        found = scores(World(*map(frozen, other)), names, frozen(before))
         for name, score in found.items():
+            inside_batches = 0.1 if name == "structure_concordance" else 0.02
+            most = inside_batches if change in other_order else 1e-6
             assert score.raw == pytest.approx(expected[name].raw, abs=most), (change, name)
+
+
+def test_check_5__threads_change_no_bit(real):
+    one, three = (scores(real, list(METRICS), n_jobs=n) for n in (1, 3))
+    np.testing.assert_equal(one, three)
 
 
 @pytest.mark.parametrize("name", ["cell_lines_9478", "kang_ifnb_pbmc"])
 def test_check_6__half_the_cells_score_about_the_same(name, real_data):
     given = labelled(real_data(name))
-    allowed = dict.fromkeys(("bras", "graph_connectivity", "clisi", "silhouette_label"), 0.02)
+    steady = ("bras", "graph_connectivity", "pcr_comparison", "silhouette_batch")
+    allowed = dict.fromkeys((*steady, "clisi", "silhouette_label"), 0.02)
     # inside a label, half the cells are a neighbourhood twice as wide; k-means has other optima
     allowed |= {"ilisi": 0.04, "cilisi": 0.07, "nmi": 0.07, "ari": 0.07}
-    strata = np.unique(np.char.add(given.batch, given.label), return_inverse=True)[1]
-    whole = scores(given, allowed)
+    pre = given.embedding * np.linspace(2, 1, given.embedding.shape[1], dtype=np.float32)
+    whole = scores(given, allowed, pre)
     for seed in range(3):
-        order = np.lexsort((np.random.default_rng(seed).random(len(strata)), strata))
-        half = np.sort(order[::2])
-        part = scores(World(*(frozen(column[half]) for column in given)), allowed)
+        half = half_of(given, seed)
+        part = scores(World(*(frozen(column[half]) for column in given)), allowed, pre[half])
         for metric, most in allowed.items():
             assert abs(part[metric].raw - whole[metric].raw) <= most, (metric, seed)
