@@ -40,10 +40,12 @@ if TYPE_CHECKING:
     )
     from harmonypy_lite.estimator import Harmony
     from harmonypy_lite.io import integrate_file, integrate_files
+    from harmonypy_lite.model import HarmonyModel
     from harmonypy_lite.params import HarmonyParams
 
 __all__ = [
     "Harmony",
+    "HarmonyModel",
     "HarmonyParams",
     "HarmonyWarning",
     "InvalidInput",
@@ -63,6 +65,7 @@ __all__ = [
 
 _HOME = {
     "Harmony": "estimator",
+    "HarmonyModel": "model",
     "HarmonyParams": "params",
     "HarmonyWarning": "errors",
     "InvalidInput": "errors",

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from harmonypy_lite.batches import batch_columns, check_rows, columns_like
 from harmonypy_lite.calls import checked_call, refuse_adata
 from harmonypy_lite.design import Design, design_like
 from harmonypy_lite.embedding import as_embedding
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.lookup import check_same_order
+from harmonypy_lite.model import HarmonyModel, model_of
 from harmonypy_lite.params import HarmonyParams, PerLevel, documented
 from harmonypy_lite.recognition import KnownCells, digests
 from harmonypy_lite.run import Integration, integrate_embedding
 
 if TYPE_CHECKING:
-    import pandas as pd
     from sklearn.utils import Tags
 
 
@@ -199,17 +202,73 @@ class Harmony(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
             place = self._known.find(key)
             design = self._design_of_known(place)
         else:
-            design = design_like(self._columns(X, batch), self._design, missing=self.missing)
-            if design.n_cells != len(Z):
-                raise InvalidInput(
-                    f"X has {len(Z)} rows and the batch {design.n_cells}: one row per cell is "
-                    "needed in both."
-                )
+            check_same_order(X, batch)
+            design = design_like(
+                columns_like(batch, self._names), self._design, missing=self.missing
+            )
+            check_rows(Z, design)
             place = self._known.find(key, design.codes)
         if self._replay is None:
             return Z.astype(np.float32)
         # a new cell's block is drawn by its coordinates: no result depends on the other cells
         return self._replay.correct(Z, design, np.where(place < 0, key, place.astype(np.uint64)))
+
+    def model(self, X: Any) -> HarmonyModel:
+        """Return what the fit learned, without its cells, which places new ones.
+
+        Parameters
+        ----------
+        X
+            (N, d) the cells of the fit, in its order: the estimator does not keep them, and their
+            sums in each cluster are made when they are asked for.
+
+        Raises
+        ------
+        InvalidInput
+            For other cells, or where all were of one batch and nothing was learned.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(60, 3))
+        >>> Harmony(n_clusters=2).fit(X, ["a", "b"] * 30).model(X).n_cells
+        60
+        """
+        check_is_fitted(self)
+        Z = self._checked(X, reset=False)
+        if not self._known.are(Z):
+            raise InvalidInput(
+                "X is not what the fit was given: the model is made of the same cells in the same "
+                "order."
+            )
+        return model_of(self._replay, self._design, self.summary_, [Z])
+
+    def save(self, path: str | os.PathLike[str], X: Any, *, overwrite: bool = False) -> Path:
+        """Write what the fit learned to an .h5 file, which `HarmonyModel.load` reads.
+
+        Parameters
+        ----------
+        path
+            The new file.
+        X
+            (N, d) the cells of the fit, as in :meth:`model`.
+        overwrite
+            Replace a file that is there already.
+
+        Raises
+        ------
+        InvalidInput
+            As :meth:`model`; and for a file that cannot be written.
+
+        Examples
+        --------
+        >>> import numpy as np, pathlib, tempfile
+        >>> X = np.random.default_rng(0).normal(size=(60, 3))
+        >>> harmony = Harmony(n_clusters=2).fit(X, ["a", "b"] * 30)
+        >>> harmony.save(pathlib.Path(tempfile.mkdtemp()) / "model.h5", X).name
+        'model.h5'
+        """
+        return self.model(X).save(path, overwrite=overwrite)
 
     def _fit(self, X: Any, batch: Any) -> np.ndarray:
         refuse_adata(X)
@@ -247,19 +306,6 @@ class Harmony(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
             raise InvalidInput(str(error)) from None
         return as_embedding(array)
 
-    def _columns(self, X: Any, batch: Any) -> pd.DataFrame:
-        """Return the batch columns of other cells, under the names of the fit."""
-        frame = batch_columns(batch)
-        check_same_order(X, batch)
-        if set(self._names) <= set(frame.columns):
-            return frame[self._names]
-        if frame.shape[1] != len(self._names):
-            raise InvalidInput(
-                f"The batch has {frame.shape[1]} column(s) ({', '.join(frame.columns)}), the fit "
-                f"had {len(self._names)} ({', '.join(self._names)}): give the same ones."
-            )
-        return frame.set_axis(self._names, axis=1)
-
     def _design_of_known(self, place: np.ndarray) -> Design:
         new = np.flatnonzero(place < 0)
         if new.size:
@@ -282,43 +328,3 @@ def _one_of(batch: Any, y: Any) -> Any:
     if batch is not None and y is not None:
         raise InvalidInput("Both batch and y were given: they are one argument by two names.")
     return y if batch is None else batch
-
-
-def batch_columns(batch: Any) -> pd.DataFrame:
-    """Return one column per covariate from what a user may call the batch of the cells.
-
-    Examples
-    --------
-    >>> batch_columns(["a", "b", "a"]).columns.tolist()
-    ['batch']
-    >>> batch_columns(np.array([["a", "v2"], ["b", "v3"]])).columns.tolist()
-    ['batch1', 'batch2']
-    """
-    import pandas as pd
-
-    if batch is None:
-        raise InvalidInput(
-            "Harmony requires y to be passed, but the target y is None: give the batch of each "
-            "cell as the second argument, fit(X, batch), or as y of a Pipeline."
-        )
-    if isinstance(batch, pd.DataFrame):
-        return batch.set_axis([str(name) for name in batch.columns], axis=1)
-    if isinstance(batch, pd.Series):
-        return batch.to_frame("batch" if batch.name is None else str(batch.name))
-    if hasattr(batch, "__array__") and not hasattr(batch, "ndim"):
-        batch = np.asarray(batch)
-    if isinstance(batch, str | bytes | Mapping) or not hasattr(batch, "__len__"):
-        raise InvalidInput(f"batch={batch!r}: give one value per cell, such as obs['donor'].")
-    if not hasattr(batch, "ndim"):
-        batch = list(batch)
-        nested = bool(batch) and isinstance(batch[0], list | tuple | np.ndarray)
-        frame = pd.DataFrame(batch) if nested else pd.Series(batch).to_frame()
-    elif batch.ndim in (1, 2):
-        frame = pd.DataFrame(batch) if batch.ndim == 2 else pd.Series(batch).to_frame()
-    else:
-        raise InvalidInput(
-            f"The batch has {batch.ndim} dimensions: give one column, or one for each covariate."
-        )
-    several = frame.shape[1] > 1
-    names = [f"batch{i + 1}" if several else "batch" for i in range(frame.shape[1])]
-    return frame.set_axis(names, axis=1)

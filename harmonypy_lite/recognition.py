@@ -58,6 +58,10 @@ class KnownCells:
         self._key = digests(Z)
         self._codes = codes
 
+    def are(self, Z: np.ndarray) -> bool:
+        """Tell whether these (n, d) are the cells of the run, in its order."""
+        return np.array_equal(digests(Z), self._key)
+
     def find(self, key: np.ndarray, codes: np.ndarray | None = None) -> np.ndarray:
         """Return (n,) the place of each cell in the run, -1 for cells that it did not see.
 

@@ -180,6 +180,19 @@ class Replay:
             self._take(cells, self.steps)
             return cells.result()
 
+    def assign_and_correct(
+        self, Z: np.ndarray, design: Design, place: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return R (n, K) of the last clustering and z_hat (n, d), as of the two above."""
+        with Workers(self.setting.params.n_jobs) as workers:
+            cells = self._cells(Z, design, workers, place)
+            *earlier, (in_force, W) = self.steps
+            self._take(cells, earlier)
+            cells.restore(in_force)
+            R = cells.assignments()
+            cells.run(Correct(W))
+            return R, cells.result()
+
     def _cells(
         self, Z: np.ndarray, design: Design, workers: Workers, place: np.ndarray | None = None
     ) -> InMemoryCells:

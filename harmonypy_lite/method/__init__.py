@@ -15,6 +15,7 @@ Read `loop.py` first. Where things are:
 `blocks`       which block a cell is in: a hash of its place
 `start`        where the clusters start
 `opening`      ... and what the first clustering sees
+`model`        the sums that a run leaves of its cells for later ones
 =============  =====================================================================================
 
 How the data flow. R, the soft assignment of N cells to K clusters, is never stored. R_i is a

@@ -1,4 +1,4 @@
-"""Simulated cells whose batch-free embedding is known, and the place of the real data sets.
+"""Simulated cells whose batch-free embedding is known.
 
 A simulated cell has a type, a batch and, on request, a second covariate. Its true coordinates
 are its type's centre plus Gaussian noise of standard deviation 1 in every dimension: the unit of
@@ -7,9 +7,7 @@ every length here. What the batch does to the cell is added afterwards, so the t
 
 from __future__ import annotations
 
-import os
 from numbers import Integral
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,8 +18,6 @@ from harmonypy_lite.simulation import Cells, Settings, Truth
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-__all__ = ["folder", "simulate"]
 
 _LARGEST = 1e6  # a length beyond this leaves float32 no digits for the cells themselves
 _LARGEST_LOG = 10.0
@@ -160,38 +156,6 @@ def simulate(
     if isinstance(rng, Integral):
         adata.uns["simulate"]["rng"] = int(rng)
     return adata
-
-
-def folder() -> Path | None:
-    """Return the folder of the real data sets: the environment variable `HARMONYPY_LITE_DATA`.
-
-    Returns
-    -------
-    Path or None
-        `None` when the variable is unset or empty.
-
-    Raises
-    ------
-    InvalidInput
-        The variable names something that is not a folder.
-
-    Examples
-    --------
-    >>> from harmonypy_lite import datasets
-    >>> path = datasets.folder()
-    >>> path is None or path.is_dir()
-    True
-    """
-    given = os.environ.get("HARMONYPY_LITE_DATA")
-    if not given:
-        return None
-    path = Path(given).expanduser()
-    if not path.is_dir():
-        raise InvalidInput(
-            f"HARMONYPY_LITE_DATA is {given!r}, which is not a folder: set it to the folder that "
-            "holds the data sets, or unset it"
-        )
-    return path
 
 
 def _annotated(settings: Settings, cells: Cells, truth: Truth) -> AnnData:
