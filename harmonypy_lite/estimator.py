@@ -51,7 +51,7 @@ class Harmony(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
     n_iter_ : number of iterations.
     stopped_ : why the run ended: "converged", "objective rose", "max_iter_harmony" or "nothing to
         correct"; with the last there are no clusters (K = 0).
-    objective_ : (n_iter_ + 1,) objective at the start and after each iteration.
+    objective_ : (``n_iter_ + 1``,) objective at the start and after each iteration.
     cluster_centers_ : (K, d) unit centroids of the last clustering.
     cluster_sizes_ : (K,) cells in each cluster, in sums of soft assignments.
     composition_ : (K, B) cells of each level in each cluster, levels in the order of `levels_`.

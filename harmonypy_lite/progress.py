@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,17 @@ def progress_bar(show: bool | None) -> Iterator[Bar | None]:
     if show is False:  # spares the import of tqdm
         yield None
         return
-    from tqdm.auto import tqdm
-
+    tqdm = _tqdm()
     disable = None if show is None else False  # None: tqdm finds out whether it is a terminal
     with tqdm(desc="Harmony: starting", bar_format=_FORMAT, leave=False, disable=disable) as bar:
         yield Bar(bar)
+
+
+def _tqdm() -> Any:
+    """Return tqdm as it suits the place; a notebook without widgets gets it in plain text."""
+    from tqdm import TqdmWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)  # about the missing widgets
+        from tqdm.auto import tqdm
+    return tqdm

@@ -28,7 +28,7 @@ NEEDED = "several cells in two batches"
 
 
 def bras(embedding: ArrayLike, batch: Any, label: Any, *, n_jobs: int | None = None) -> float:
-    """Score the mixing of batches inside labels: 1 - |s|, mean per label, then over labels.
+    """Score the mixing of batches inside labels: ``1 - |s|``, mean per label, then over labels.
 
     1: every batch lies where all others lie; 0: batches far apart. It is global inside a label
     where LISI is local; it cannot see whether labels stay apart, and a random embedding scores
@@ -76,7 +76,7 @@ def bras(embedding: ArrayLike, batch: Any, label: Any, *, n_jobs: int | None = N
 def bras_per_cell(
     embedding: ArrayLike, batch: Any, label: Any, *, n_jobs: int | None = None
 ) -> NDArray[np.float64]:
-    """Compute 1 - |s| of every cell; NaN in labels of one batch, or of one cell per batch.
+    """Compute ``1 - |s|`` of every cell; NaN in labels of one batch, or of one cell per batch.
 
     Parameters and errors are those of `bras`.
 

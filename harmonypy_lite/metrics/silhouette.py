@@ -258,7 +258,7 @@ def isolated_levels(labels: Categories, batches: Categories) -> NDArray[np.int64
 def silhouette_batch(
     embedding: ArrayLike, batch: Any, label: Any, *, n_jobs: int | None = None
 ) -> float:
-    """Score, as scIB did, batches inside labels: mean over labels of the mean of 1 - |s|.
+    """Score, as scIB did, batches inside labels: mean over labels of mean ``1 - |s|``.
 
     Kept to reproduce older tables; use `bras`. It compares with the nearest other batch only, so
     that batches mixed in pairs score as if all were mixed (0.99), and it warns.
