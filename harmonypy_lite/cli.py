@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from harmonypy_lite._version import __version__
+from harmonypy_lite.commands.fed import fed
 from harmonypy_lite.commands.info import info
 from harmonypy_lite.commands.integrate import integrate
 from harmonypy_lite.commands.score import score
@@ -29,7 +30,7 @@ def program() -> None:
     """  # noqa: D301 - click wants the character \b itself
 
 
-for command in (integrate, info, score):
+for command in (integrate, info, score, fed):
     program.add_command(command)
 
 

@@ -201,7 +201,7 @@ def design_from_parts(
         codes[at : at + len(part)] = np.column_stack(own)
         at += len(part)
         for levels in columns:
-            _refuse_cell_names(levels.name, levels.seen, n_cells)  # before they fill memory
+            refuse_cell_names(levels.name, levels.seen, n_cells)  # before they fill memory
     found = {}
     for c, levels in enumerate(columns):
         renumbered, level_names = levels.finish()
@@ -227,7 +227,7 @@ def _chosen(
     kept: dict[str, tuple[Any, tuple[str, ...]]] = {}
     left_out: dict[str, tuple[str, tuple[str, ...]]] = {}
     for name, (codes, levels) in found.items():
-        _refuse_cell_names(name, levels, n_cells)
+        refuse_cell_names(name, levels, n_cells)
         reason = _reason_to_drop(codes, levels, kept)
         if reason:
             left_out[name] = (reason, levels)
@@ -331,7 +331,8 @@ def _factorize(name: str, column: pd.Series, missing: str) -> tuple[np.ndarray, 
     return renumbered[codes], names
 
 
-def _refuse_cell_names(name: str, levels: Sequence[str], n_cells: int) -> None:
+def refuse_cell_names(name: str, levels: Sequence[str], n_cells: int) -> None:
+    """Refuse a column with about as many levels as cells."""
     if len(levels) <= max(2, _BARCODE_SHARE * n_cells) or n_cells <= 10:
         return
     what, remedy = "cell names", ""

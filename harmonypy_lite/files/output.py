@@ -213,7 +213,7 @@ def replacing(target: Target) -> Iterator[Path]:
     >>> (folder / "b.txt").read_text()
     'cells, corrected'
     """
-    copy = target.path.with_name(f".{target.path.name[:200]}.{secrets.token_hex(4)}.partial")
+    copy = _partial(target.path)
     # not tempfile.mkstemp: its files are closed to everyone else, an output should follow the umask
     if not target.source.is_dir():
         os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
@@ -226,6 +226,39 @@ def replacing(target: Target) -> Iterator[Path]:
         shutil.rmtree(copy) if copy.is_dir() else copy.unlink(missing_ok=True)
         raise
     _sync_folder(target.path.parent)
+
+
+def write_bytes(path: Path, data: bytes, *, mode: int = 0o666, durable: bool = True) -> None:
+    """Write a small file, complete or not at all; what was there is replaced in one step.
+
+    What is not `durable` is not brought to the disk at once: a power failure may damage it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> write_bytes(path, b"sums")
+    >>> path.read_bytes()
+    b'sums'
+    """
+    partial = _partial(path)
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    if durable:
+        _sync_folder(path.parent)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.partial")
 
 
 def _settle(copy: Path, target: Target) -> None:

@@ -93,6 +93,9 @@ class CellStore(Protocol):
     def counts(self, layer: str | None) -> Any:
         """Return X or a layer (n_cells, genes), dense or sparse: the one read of a large part."""
 
+    def genes(self) -> list[str]:
+        """Return the names of the genes of X."""
+
     def clashes(self, parts: NewParts) -> list[str]:
         """Return the members of `parts` that the file has already, as ``obsm['X']``."""
 
@@ -213,6 +216,12 @@ class H5adStore:
             )
         with self._reading(where):
             return read_elem(self._file[where])
+
+    def genes(self) -> list[str]:  # noqa: D102
+        from anndata.io import read_elem
+
+        with self._reading("var"):
+            return [str(gene) for gene in read_elem(self._file["var"]).index]
 
     def clashes(self, parts: NewParts) -> list[str]:  # noqa: D102
         found = [f"obsm[{n!r}]" for n in parts.obsm if n in self.embeddings()]

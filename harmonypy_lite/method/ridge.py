@@ -41,10 +41,15 @@ def kept_levels(
     than two such levels cannot be told from the intercept, and drops out. Levels without any
     weight never enter.
     """
-    kept = O > 0 if threshold is None else O / level_size > threshold
+    kept = present_levels(O, level_size, threshold)
     for levels in covariates:
         kept[:, levels] &= kept[:, levels].sum(axis=1, keepdims=True) >= 2
     return kept
+
+
+def present_levels(O: np.ndarray, level_size: np.ndarray, threshold: float | None) -> np.ndarray:
+    """Return the (K, B) levels that would enter each cluster's regression if not alone there."""
+    return O > 0 if threshold is None else O / level_size > threshold
 
 
 def excluded_combinations(moments: Moments, kept: np.ndarray) -> np.ndarray | None:
@@ -124,14 +129,31 @@ def _solve_one_covariate(
     Eliminating W_b leaves m = sum_b (1 - g_b) S_b / sum_b (1 - g_b) O_b, g_b = O_b / (O_b +
     lambda_b).
     """
+    intercept = intercepts(*intercept_sums(S, O, penalties, kept))
+    return level_effects(S, O, penalties, kept, intercept), intercept
+
+
+def intercept_sums(
+    S: np.ndarray, O: np.ndarray, penalties: np.ndarray, kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return sum_b (1 - g_b) O_b (K,) and sum_b (1 - g_b) S_b (K, d) over some of the levels."""
     diagonal = np.where(kept, O + penalties, 1.0)
     left = np.where(kept, penalties / diagonal, 0.0)  # 1 - g_b, without its rounding
-    mass = (left * O).sum(axis=1)
-    intercept = np.matmul(left[:, None, :], S)[:, 0]
-    intercept /= np.where(mass > 0, mass, 1.0)[:, None]
+    return (left * O).sum(axis=1), np.matmul(left[:, None, :], S)[:, 0]
+
+
+def intercepts(mass: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Return m (K, d) from :func:`intercept_sums` of all levels."""
+    return sums / np.where(mass > 0, mass, 1.0)[:, None]
+
+
+def level_effects(
+    S: np.ndarray, O: np.ndarray, penalties: np.ndarray, kept: np.ndarray, intercept: np.ndarray
+) -> np.ndarray:
+    """Return W (K, B, d) of levels whose clusters have these intercepts."""
     W = S - O[:, :, None] * intercept[:, None, :]
-    W *= np.where(kept, 1.0 / diagonal, 0.0)[:, :, None]
-    return W, intercept
+    W *= np.where(kept, 1.0 / np.where(kept, O + penalties, 1.0), 0.0)[:, :, None]
+    return W
 
 
 class _Cluster(NamedTuple):

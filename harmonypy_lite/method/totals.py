@@ -81,6 +81,16 @@ class Composition:
         """Do what is due after a turn: nothing, for here all is heard at once."""
 
     @property
+    def fixed_n(self) -> np.ndarray:
+        """(K,) int64 fixed point: cells in each cluster, as the blocks that are here say."""
+        return self._sums[self._first_levels].sum(axis=0)
+
+    @property
+    def blocks(self) -> list[Assigned]:
+        """What each block adds, in the order of the blocks."""
+        return [self._blocks[block] for block in sorted(self._blocks)]
+
+    @property
     def O(self) -> np.ndarray:  # noqa: E743  the paper's letter
         """(K, B) cells of each level in each cluster."""
         return self._fixed.to_float(self._sums).T
