@@ -104,7 +104,9 @@ class ZeroRows:
 
     def see(self, Z: np.ndarray) -> None:
         """Look at the next rows (n, d)."""
-        self._zero.add(np.logical_not(Z.any(axis=1)), self._n_rows)
+        zero = Z[:, 0] == 0  # few rows, of which the rest is looked at
+        zero[zero] = np.logical_not(Z[zero].any(axis=1))
+        self._zero.add(zero, self._n_rows)
         self._n_rows += len(Z)
 
     def join(self, other: ZeroRows) -> None:

@@ -221,16 +221,16 @@ def _integrate(
     keep = setting.params.memory == "fast"
     with Workers(setting.params.n_jobs) as workers:
         hold = holder(block_seed, workers, keep=keep)
-        cells = hold(Z, design, setting)
+        # Neither is much work for several threads: they run beside each other.
+        steps: list[Callable[[], Any]] = [
+            lambda: hold(Z, design, setting),
+            lambda: opening.open_run(Z[sample], design.take(sample), setting, rng, hold),
+        ]
+        cells, opened = workers.map(lambda step: step(), steps)
         if replay is not None:
             replay.block_seed = block_seed
-        outcome = integrate_cells(
-            cells,
-            opening.open_run(Z[sample], design.take(sample), setting, rng, hold),
-            setting,
-            replay.listen(cells) if replay is not None else lambda W: None,
-            progress,
-        )
+        listen = replay.listen(cells) if replay is not None else lambda W: None
+        outcome = integrate_cells(cells, opened, setting, listen, progress)
         return cells.result(), outcome
 
 

@@ -346,6 +346,7 @@ def test_zero_rows__stay_and_are_reported(flavor: str, layout: str) -> None:
     Z, frame = twin.simulated(300, 7, layout)
     Z = Z.copy()
     Z[[4, 100, 101]] = 0
+    Z[200:204, 0] = 0  # these have a direction
     with pytest.warns(HarmonyWarning, match=r"3 of 300 rows .* zero \(first: 4, 100, 101\)"):
         result = integrate(Z, frame, flavor=flavor)
     assert_plausible(result, Z)
