@@ -5,6 +5,7 @@ All front doors (AnnData, scikit-learn, harmonypy's call, the command line) come
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -338,6 +339,8 @@ def summarise(
         "rounds": [],
         "stopped": "nothing to correct",
         "objective": [],
+        "objective_by_round": [],
+        "diversity_by_round": [],
         "cluster_sizes": [],
         "parameters": plain_parameters(params),
         "versions": versions(),
@@ -350,6 +353,8 @@ def summarise(
         summary["rounds"] = [len(rounds) for rounds in history.rounds]
         summary["stopped"] = history.stopped
         summary["objective"] = [float(x) for x in history.objective]
+        summary["objective_by_round"] = [history.start, *itertools.chain(*history.rounds)]
+        summary["diversity_by_round"] = list(history.diversity)
         summary["cluster_sizes"] = [float(x) for x in outcome.O[:, first].sum(axis=1)]
     return summary
 

@@ -317,6 +317,10 @@ def test_objective__is_recorded_and_reported_after_each_round(flavor: str) -> No
     ]
     assert result.summary["rounds"] == [len(rounds) for rounds in history.rounds]
     assert result.summary["objective"] == [history.start, *(r[-1] for r in history.rounds)]
+    every = [history.start, *(x for rounds in history.rounds for x in rounds)]
+    assert result.summary["objective_by_round"] == every
+    assert result.summary["diversity_by_round"] == history.diversity
+    assert len(history.diversity) == len(every)
     assert seen[0].max_iter == 10
     assert seen[0].max_rounds == {"harmony2": 4, "harmony1": 20, "pooled": 4}[flavor]
 

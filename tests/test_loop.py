@@ -185,6 +185,29 @@ def test_loop__tells_of_each_round_and_correction() -> None:
     assert corrections[-1][1] is outcome.effects
 
 
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_history__parts_the_objective_into_clustering_and_diversity(flavor: str) -> None:
+    cells, setting, Y, _ = prepared("crossed", flavor=flavor, max_iter_clustering=2)
+    paid: list[float] = []
+
+    def on_round(history: History) -> None:
+        total, n_cells, bonus = 0.0, len(cells.Z), int(flavor == "harmony2")
+        for k in range(setting.n_clusters):
+            for b, level in enumerate(levels):
+                O = cells.R[level, k].sum()
+                E = cells.R[:, k].sum() * level.mean()
+                ratio = (O + bonus * E + 1) / ((1 + bonus) * E + 1)
+                total += setting.theta[b] * setting.sigma[k] * O * np.log(ratio)
+        paid.append(total * 2000 / n_cells)
+
+    codes = cells.design.codes
+    levels = [(codes == b).any(axis=1) for b in range(cells.design.n_levels)]
+    history = loop.integrate(cells, setting, Y, on_round=on_round).history
+    assert len(paid) == 6
+    np.testing.assert_allclose(history.diversity[1:], paid, rtol=1e-9)
+    assert len(history.diversity) == 1 + len(paid)
+
+
 def test_loop__keeps_the_centroid_of_a_cluster_that_corrects_nothing() -> None:
     cells, setting, Y, _ = prepared("one", batch_prune_threshold=1.0)
     outcome = loop.integrate(cells, setting, Y)

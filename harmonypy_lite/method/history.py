@@ -18,6 +18,8 @@ class History:
         Objective of the first assignment, before any penalty.
     rounds
         For each iteration the objective after each round.
+    diversity
+        The part of it that the penalty descends: at the start, and after each round.
     stopped
         Why the run ended: "converged", "objective rose" or "max_iter_harmony"; empty before.
     """
@@ -28,6 +30,7 @@ class History:
     early_stop: bool
     start: float = 0.0
     rounds: list[list[float]] = field(default_factory=list)
+    diversity: list[float] = field(default_factory=list)
     stopped: str = ""
 
     @property

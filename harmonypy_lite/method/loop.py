@@ -59,6 +59,7 @@ def integrate(
     table = composition(setting, cells.n_blocks)
     table.replace(cells.run(Assign(Y)))
     history.start = setting.objective(table)
+    history.diversity.append(setting.diversity(table))
     while True:
         Y = cluster(cells, table, Y, setting, history, on_round)
         effects = regress(cells, table, setting)
@@ -87,6 +88,7 @@ def cluster(
             visit(cells, table, Y, setting, turn)
             table.exchange()
         history.rounds[-1].append(setting.objective(table))
+        history.diversity.append(setting.diversity(table))
         on_round(history)
         if history.rounds_settled():
             break

@@ -130,9 +130,15 @@ class Setting:
 
     def objective(self, table: Composition) -> float:
         """Sum R 2(1-cos) + sigma sum R log R + sum theta sigma D(O, E), times 2000 / N."""
+        return (table.energy + self._pays(table)) * 2000 / self.n_cells
+
+    def diversity(self, table: Composition) -> float:
+        """Sum theta sigma D(O, E), times 2000 / N: what the objective pays for uneven levels."""
+        return self._pays(table) * 2000 / self.n_cells
+
+    def _pays(self, table: Composition) -> float:
         diversity = self.rules.diversity(table.O, table.E)
-        pays = float(np.einsum("k,kb,b->", self.sigma, diversity, self.theta))
-        return (table.energy + pays) * 2000 / self.n_cells
+        return float(np.einsum("k,kb,b->", self.sigma, diversity, self.theta))
 
 
 def setting_for(params: HarmonyParams, design: Design) -> Setting:
