@@ -8,6 +8,23 @@ from typing import Any
 
 import numpy as np
 
+_STOPPED = {
+    "converged": "the objective settled",
+    "objective rose": "the objective rose a little, as it may once batches are mixed",
+    "max_iter_harmony": "all iterations were used before the objective settled",
+}
+
+
+def why_stopped(stopped: str) -> str:
+    """Return in plain words why a run stopped.
+
+    Examples
+    --------
+    >>> why_stopped("converged")
+    'the objective settled'
+    """
+    return _STOPPED.get(stopped, stopped)
+
 
 def uns_record(summary: Mapping[str, Any], *, basis: str, adjusted_basis: str) -> dict[str, Any]:
     """Return the summary as nested dicts of texts, numbers and arrays.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from harmonypy_lite.files.output import human, size_of
+from harmonypy_lite.record import why_stopped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,13 +18,6 @@ if TYPE_CHECKING:
     from harmonypy_lite.files.stores import Column, Contents
     from harmonypy_lite.io import FileResult
 
-_STOPPED = {
-    "converged": "the objective settled",
-    "objective rose": "the objective rose a little, as it may once batches are mixed; the last "
-    "correction is kept",
-    "max_iter_harmony": "all iterations were used before the objective settled",
-    "nothing to correct": "nothing to correct",
-}
 _BATCH_NAME = re.compile(
     r"batch|donor|sample|patient|subject|individual|library|lane|channel|plate|chip|pool|run|"
     r"chemistry|assay|tech|protocol|platform|study|dataset|data_?set|lab|site|cent(er|re)|"
@@ -45,7 +39,9 @@ def summary_text(
     levels = [f"{name} ({count(n, 'level')})" for name, n in summary["covariates"].items()]
     objective = summary["objective"]
     iterations = summary["iterations"]
-    stopped = _STOPPED.get(summary["stopped"], summary["stopped"])
+    stopped = why_stopped(summary["stopped"])
+    if summary["stopped"] == "objective rose":
+        stopped += "; the last correction is kept"
     lines = [
         ("cells", f"{summary['n_cells']:,} x {summary['n_dims']} components of {basis}"),
         ("batches", ", ".join(levels) or "none"),

@@ -1,4 +1,4 @@
-"""Figures. Matplotlib is imported inside the functions; its absence says which extra to install."""
+"""The figure of the score table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from harmonypy_lite.errors import InvalidInput, MissingExtra
+from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.pl.canvas import figure_class
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +92,7 @@ def scores(
     >>> len(figure.axes)
     1
     """
-    new_figure = _figure()
+    new_figure = figure_class()
     part = _one_batch_key(table, batch_key, values)
     wide, kinds = _wide(part, values)
     shown = [name for name in wide.columns if wide[name].notna().any()]
@@ -139,22 +140,11 @@ def figure_files(path: Path, batch_keys: Iterable[str]) -> dict[str, Path]:
         raise InvalidInput(
             f"The figure {path} cannot be drawn: its name must end in {', '.join(FORMATS)}."
         )
-    _figure()
+    figure_class()
     keys = list(dict.fromkeys(batch_keys))
     if len(keys) == 1:
         return {keys[0]: path}
     return {key: path.with_stem(f"{path.stem}_{key}") for key in keys}
-
-
-def _figure() -> type[Figure]:
-    """Return matplotlib's figure, or say which extra to install."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra(
-            "Figures need matplotlib: pip install 'harmonypy-lite[plot]'."
-        ) from error
-    return Figure
 
 
 def _length(name: str) -> float:
