@@ -5,7 +5,6 @@ All front doors (AnnData, scikit-learn, harmonypy's call, the command line) come
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -347,14 +346,8 @@ def summarise(
         "seconds": round(seconds, 3),
     }
     if outcome is not None:
-        history = outcome.history
         first = design.level_slices()[0]
-        summary["iterations"] = len(history.rounds)
-        summary["rounds"] = [len(rounds) for rounds in history.rounds]
-        summary["stopped"] = history.stopped
-        summary["objective"] = [float(x) for x in history.objective]
-        summary["objective_by_round"] = [history.start, *itertools.chain(*history.rounds)]
-        summary["diversity_by_round"] = list(history.diversity)
+        summary |= outcome.history.summary()
         summary["cluster_sizes"] = [float(x) for x in outcome.O[:, first].sum(axis=1)]
     return summary
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
+from typing import Any
 
 #: Rounds whose objectives are added up before two such sums are compared (2019, online methods).
 WINDOW = 3
@@ -52,3 +54,14 @@ class History:
         if self.early_stop and old - new < self.tol_harmony * abs(old):
             return "converged" if new <= old else "objective rose"
         return "max_iter_harmony" if len(self.rounds) == self.max_iter_harmony else None
+
+    def summary(self) -> dict[str, Any]:
+        """Return what happened in plain numbers, for the record of a run."""
+        return {
+            "iterations": len(self.rounds),
+            "rounds": [len(rounds) for rounds in self.rounds],
+            "stopped": self.stopped,
+            "objective": [float(x) for x in self.objective],
+            "objective_by_round": [self.start, *itertools.chain(*self.rounds)],
+            "diversity_by_round": list(self.diversity),
+        }
