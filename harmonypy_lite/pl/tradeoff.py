@@ -101,21 +101,41 @@ def _draw_limits(ax: Axes, sweep: Sweep) -> None:
     if sweep.null is not None:
         noise = max(sweep.null.neighbor_change, default=0.0)
         ax.axvspan(1 - noise, 1, color=LINE, alpha=0.45, lw=0, zorder=0)
-        ax.text(1 - noise / 2, 0.02, "noise", transform=ax.get_xaxis_transform(), ha="center",
+        ax.text(1 - noise / 2, 0.6, "noise", transform=ax.get_xaxis_transform(), ha="center",
                 va="bottom", size=7.5, color=QUIET, rotation=90)  # fmt: skip
         left = min(left, 1 - noise)
     room = max(1 - left, 0.01)
-    ax.set_xlim(left - 0.12 * room, 1 + 0.1 * room)
+    ax.set_xlim(left - 0.18 * room, 1 + 0.1 * room)
+    ax.margins(y=0.13)
     if lot is not None:
         ax.axhline(lot, color=QUIET, lw=0.9, ls=(0, (4, 3)), zorder=0)
-        ax.annotate("batches dealt by lot", (0.01, lot), (0, 3), xycoords=("axes fraction", "data"),
-                    textcoords="offset points", size=7.5, color=QUIET)  # fmt: skip
+        ax.annotate("batches dealt by lot", (1, lot), (0, 3), xycoords=("axes fraction", "data"),
+                    textcoords="offset points", ha="right", size=7.5, color=QUIET)  # fmt: skip
 
 
 def _name_values(ax: Axes, sweep: Sweep) -> None:
-    for value, x, y in sweep.table[["value", "structure", "mixing"]].itertuples(index=False):
-        strong = "bold" if value == sweep.recommended else "normal"
-        ax.annotate(written(value), (x, y), (-7, 6), textcoords="offset points", ha="right",
-                    size=8.5, color=INK, weight=strong)  # fmt: skip
-    ax.annotate("input", (1.0, sweep.before["mixing"]), (-7, -11), textcoords="offset points",
-                ha="right", size=8, color=QUIET)  # fmt: skip
+    """Write the values right of their points, where fewer others are, none on another."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # sets the limits and sizes that the places depend on
+    to_axes = ax.transData + ax.transAxes.inverted()
+    table = sweep.table
+    points = to_axes.transform(table[["structure", "mixing"]].to_numpy(np.float64))
+    heights = canvas.spread([float(y) for _, y in points], 0.06)
+    for value, (x, y), height in zip(table["value"], points, heights, strict=True):
+        far = abs(height - y) > 0.02
+        ax.annotate(
+            written(value),
+            (x, y),
+            (x + (0.08 if far else 0.04), height),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            ha="left",
+            va="center",
+            size=8.5,
+            color=INK,
+            weight="bold" if value == sweep.recommended else "normal",
+            arrowprops={"arrowstyle": "-", "color": LINE, "lw": 0.8} if far else None,
+        )
+    ax.annotate("input", (1.0, sweep.before["mixing"]), (0, -7), textcoords="offset points",
+                ha="center", va="top", size=8, color=QUIET)  # fmt: skip
