@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harmonypy_lite.files.output import human, size_of
@@ -95,14 +97,15 @@ def plan_dict(load: Load, choice: Choice) -> dict[str, Any]:
     return vars(load) | {"result": 4 * load.n_cells * load.n_dims, "modes": modes, **chosen}
 
 
-def plan_text(load: Load, choice: Choice) -> str:
-    """Return the lines that `integrate --plan` prints."""
+def plan_text(load: Load, choice: Choice, folder: Path) -> str:
+    """Return the lines that `integrate --plan` prints; `folder` would have the scratch files."""
     rows: list[tuple[str, ...]] = [("mode", "memory", "scratch files", "time", "")]
     for mode, text in _MODES.items():
         mark = "chosen: " if mode == choice.mode else ""
         time = "about " + duration(load.seconds(mode))
         disk = human(load.disk(mode)) if load.disk(mode) else "none"
         rows.append((mode, human(load.memory(mode)), disk, time, mark + text))
+    free = human(shutil.disk_usage(folder).free)
     why = "asked for" if choice.asked else f"the fastest within {human(choice.allowed)}"
     return "\n".join(
         [
@@ -110,6 +113,7 @@ def plan_text(load: Load, choice: Choice) -> str:
             f"{count(load.n_clusters, 'cluster')}, {count(load.n_threads, 'thread')}",
             *_table(rows, right=(1, 2, 3)),
             f"The result takes {human(4 * load.n_cells * load.n_dims)}; {choice.mode} is {why}.",
+            f"Scratch files would go to {folder}, which has {free} free.",
             "Times: five iterations on a processor of 2024; reading and writing come on top.",
         ]
     )

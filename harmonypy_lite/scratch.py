@@ -6,13 +6,14 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.errors import InvalidInput, warn
 from harmonypy_lite.files.output import human
 
 _NOTE, _LOCK, _READ = "run.json", "lock", "read.json"
@@ -57,6 +58,11 @@ def scratch_folder(
     InvalidInput
         There is no such parent or not enough space; another run is at work there; or the run to be
         resumed was another one.
+
+    Warns
+    -----
+    HarmonyWarning
+        The parent is a part of memory.
     """
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise InvalidInput(
@@ -77,6 +83,7 @@ def scratch_folder(
             if left is None:
                 shutil.rmtree(path, ignore_errors=True)
             raise
+        _warn_of_memory(parent, n_bytes)
         try:
             (path / _NOTE).write_text(json.dumps(identity, default=str))
             yield Scratch(path, resume and left is not None)
@@ -173,3 +180,34 @@ def _check_space(path: Path, parent: Path, n_bytes: int) -> None:
             f"Not enough space for scratch files: the run needs {human(n_bytes)}, and {parent} has "
             f"{human(free)} free. Make room, or name another folder with --scratch DIR."
         )
+
+
+def _warn_of_memory(parent: Path, n_bytes: int) -> None:
+    kind = file_system(parent)
+    if kind in ("tmpfs", "ramfs"):
+        warn(
+            f"The scratch folder {parent} is kept in memory ({kind}): the {human(n_bytes)} of "
+            "scratch files count there. Name a folder on a disk with --scratch DIR."
+        )
+
+
+def file_system(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
+    """Return the type of the file system that a folder is in; empty where the system has no list.
+
+    Examples
+    --------
+    >>> file_system(Path("/"), Path("/no/such/list"))
+    ''
+    """
+    try:
+        lines = mounts.read_text().splitlines()
+    except OSError:
+        return ""
+    inside = [folder.resolve(), *folder.resolve().parents]
+    kind, depth = "", -1
+    for line in lines:
+        _, at, of, *_ = line.split(" ")
+        point = Path(re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), at))
+        if point in inside and len(point.parts) >= depth:  # what was mounted last covers the others
+            kind, depth = of, len(point.parts)
+    return kind

@@ -122,6 +122,9 @@ def test_plan__says_what_is_needed_and_does_nothing(path: Path, tmp_path: Path) 
     assert done.exit_code == 0, done.output
     for said in ["90 cells x 6, 3 levels, 3 clusters", "fast", "lean", "scratch", "chosen"]:
         assert said in done.stdout
+    assert f"Scratch files would go to {tmp_path.resolve()}, which has " in done.stdout
+    done = call("integrate", path, "-k", "donor", "--plan", "--scratch", tmp_path / "absent")
+    assert (done.exit_code, "absent, for scratch files, does not exist" in done.stderr) == (2, True)
     told = json.loads(call("integrate", path, "-k", "donor", "--plan", "--json").stdout)
     assert (told["n_cells"], told["n_levels"], told["mode"]) == (90, 3, "fast")
     assert told["modes"]["scratch"]["scratch"] > 90 * 6 * 8

@@ -16,11 +16,11 @@ from harmonypy_lite.cells import arrangement
 from harmonypy_lite.cells.journal import _decode, _encode
 from harmonypy_lite.cells.on_disk import OnDiskCells
 from harmonypy_lite.design import design_from_columns
-from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.errors import HarmonyWarning, InvalidInput
 from harmonypy_lite.method.passes import Assigned, Moments
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import integrate_embedding
-from harmonypy_lite.scratch import scratch_folder
+from harmonypy_lite.scratch import file_system, scratch_folder
 
 IDENTITY = {"paths": ["/a.h5ad"], "keys": ["donor"], "basis": "X_pca", "parameters": {"theta": 2}}
 
@@ -239,3 +239,24 @@ def test_scratch_folder__too_little_space_and_no_folder_are_said_before_the_work
     assert entries(tmp_path) == []
     with pytest.raises(InvalidInput, match="does not exist or cannot be written"):
         next(no_space(tmp_path / "absent"))
+
+
+def test_scratch_folder__in_memory_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts, folder = tmp_path / "mounts", tmp_path / "my files" / "deep"
+    folder.mkdir(parents=True)
+    at = str(tmp_path / "my files").replace(" ", "\\040")
+    lines = ["/dev/a / ext4 rw 0 0", f"tmp {at} tmpfs rw,size=9 0 0", f"x {at}x xfs rw 0 0"]
+    mounts.write_text("\n".join(lines))
+    assert file_system(folder, mounts) == "tmpfs"
+    assert file_system(tmp_path, mounts) == "ext4"
+    mounts.write_text("\n".join([*lines, f"/dev/b {at} btrfs rw 0 0"]))
+    assert file_system(folder, mounts) == "btrfs"
+    monkeypatch.setattr(scratch, "file_system", lambda _folder: "tmpfs")
+    said = r"is kept in memory \(tmpfs\): the 2.0 kB of scratch files count there"
+    with (
+        pytest.warns(HarmonyWarning, match=said),
+        scratch_folder(tmp_path, IDENTITY, 2000, resume=False),
+    ):
+        pass

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.options import (
     INPUT,
     OUTPUT,
@@ -166,7 +167,8 @@ def integrate(
     out = given.pop("output")
     params = params_from(given)
     if plan:
-        _print_plan(files, keys, params, as_json, names["basis"], how)
+        folder = how["scratch"] or _folder_of_output(files[0], out)
+        _print_plan(files, keys, params, as_json, names["basis"], how, folder)
         return
     program = Program.running()
     program.writes = True
@@ -202,6 +204,12 @@ def _as_json(files: Sequence[Path], done: Sequence[FileResult]) -> dict[str, Any
     } | done[0].summary
 
 
+def _folder_of_output(source: Path, out: Path | None) -> Path:
+    if out is None:
+        return source.resolve().parent
+    return out if out.is_dir() else out.resolve().parent
+
+
 def _print_plan(
     files: Sequence[Path],
     keys: Sequence[str],
@@ -209,10 +217,15 @@ def _print_plan(
     as_json: bool,
     basis: str,
     how: dict[str, Any],
+    folder: Path,
 ) -> None:
     from harmonypy_lite.io import plan_files
     from harmonypy_lite.report import plan_dict, plan_text
 
+    if not folder.is_dir():
+        raise InvalidInput(
+            f"The folder {folder}, for scratch files, does not exist: make it first."
+        )
     memory, missing = how["memory"], how["missing"]
     load, choice = plan_files(
         files, keys, basis=basis, params=params, missing=missing, memory=memory
@@ -220,4 +233,4 @@ def _print_plan(
     if as_json:
         print_json(plan_dict(load, choice))
     else:
-        click.echo(plan_text(load, choice))
+        click.echo(plan_text(load, choice, folder))

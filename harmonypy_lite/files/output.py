@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
@@ -144,7 +145,7 @@ def _mode(path: Path, shown: Path, what: str) -> int:
     if not mode & 0o222 or not os.access(path, os.W_OK):
         raise InvalidInput(
             f"The {what} {shown} is read-only: write elsewhere with -o FILE, or allow writing "
-            f"(chmod u+w {shown})."
+            f"(chmod u+w {shlex.quote(str(shown))})."
         )
     _check_folder(path, shown)
     return mode
