@@ -125,6 +125,7 @@ def integrate_files(
     scratch: PathLike | None = None,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    on_written: Callable[[list[Path]], None] = lambda paths: None,
 ) -> list[FileResult]:
     """Integrate the cells of several files together; each file gets its own result.
 
@@ -164,6 +165,8 @@ def integrate_files(
         Go on where a run with the same input and parameters was killed, if there was one.
     progress
         Called after each round.
+    on_written
+        Called with the outputs when they are complete, before scratch files are removed.
 
     Raises
     ------
@@ -220,6 +223,7 @@ def integrate_files(
         unchanged.check()
         done = replace(done, summary=done.summary | confounding)
         write_results(targets, inputs, done, made, adjusted_basis=adjusted_basis, basis=basis)
+        on_written([Path(target.shown) for target in targets])
     how = done.summary, done.choice, done.resumed, compiling()
     return [FileResult(Path(target.shown), *how) for target in targets]
 

@@ -73,6 +73,10 @@ class Program(click.Group):
             self._fail(f"Error: {_failure(error)} {self._outcome()}", 1)
         sys.exit(code if isinstance(code, int) else 0)
 
+    def note_written(self, paths: list[Path]) -> None:
+        """Note that the outputs are complete."""
+        self.written = paths[-1]
+
     @staticmethod
     def running() -> Program:
         """Return the program whose command is running."""

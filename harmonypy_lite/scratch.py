@@ -88,7 +88,16 @@ def scratch_folder(
             (path / _NOTE).write_text(json.dumps(identity, default=str))
             yield Scratch(path, resume and left is not None)
         finally:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder; Ctrl-C meanwhile, which takes seconds for large files, waits for its end."""
+    try:
+        shutil.rmtree(path, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def folder_of(parent: Path, identity: Mapping[str, Any]) -> Path:

@@ -149,6 +149,24 @@ def test_scratch__too_little_space_is_found_before_the_work(
     assert entries(tmp_path / "disk") == []
 
 
+def test_scratch__ctrl_c_while_files_are_removed_leaves_none_and_says_what_is_there(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = shutil.rmtree, []
+
+    def rmtree(folder: Path, **how: Any) -> None:
+        calls.append(folder)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        real(folder, **how)
+
+    monkeypatch.setattr(scratch.shutil, "rmtree", rmtree)
+    done = call("integrate", path, "-k", "donor", "--n-clusters", 3, "--memory", "scratch")
+    assert done.exit_code == 130
+    assert f"Interrupted. {tmp_path / 'cells_harmony.h5ad'} is complete." in done.stderr
+    assert entries(tmp_path) == ["cells.h5ad", "cells_harmony.h5ad"]
+
+
 # Several files.
 
 

@@ -179,9 +179,15 @@ def integrate(
     show = sys.stderr.isatty() and not quiet
     with unwinding_signals(), progress_bar(show) as progress, plain_warnings(progress) as said:
         done = integrate_files(
-            files, keys, out=out, params=params, progress=progress, **how, **names
+            files,
+            keys,
+            out=out,
+            params=params,
+            progress=progress,
+            on_written=program.note_written,
+            **how,
+            **names,
         )
-    program.written = done[-1].path
     seconds = time.perf_counter() - started
     if as_json:
         times = {"seconds_compiling": done[0].seconds_compiling, "seconds_with_files": seconds}
