@@ -190,18 +190,10 @@ def integrate_files(
     _check_preprocess(preprocess, basis, layer, paths, resume)
     sources = sources_of(paths)
     targets = output.plan_all(sources, _path(out), in_place=in_place, overwrite=overwrite)
-    request = Request(
-        tuple(target.source for target in targets),
-        [],
-        key_list(key),
-        basis,
-        params or HarmonyParams(),
-        missing,
-        memory,
-        _path(scratch) or targets[0].path.parent,
-        resume,
-        progress=progress,
-    )
+    files_in, keys = tuple(target.source for target in targets), key_list(key)
+    folder, params = _path(scratch) or targets[0].path.parent, params or HarmonyParams()
+    how = params, missing, memory, folder, resume
+    request = Request(files_in, [], keys, basis, *how, progress=progress)
     take_back(request)
     request = replace(request, before=(unchanged := Unchanged(sources)).before)
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as files:
@@ -224,8 +216,8 @@ def integrate_files(
         done = replace(done, summary=done.summary | confounding)
         write_results(targets, inputs, done, made, adjusted_basis=adjusted_basis, basis=basis)
         on_written([Path(target.shown) for target in targets])
-    how = done.summary, done.choice, done.resumed, compiling()
-    return [FileResult(Path(target.shown), *how) for target in targets]
+    made_by = done.summary, done.choice, done.resumed, compiling()
+    return [FileResult(Path(target.shown), *made_by) for target in targets]
 
 
 def _path(given: PathLike | None) -> Path | None:
