@@ -4,6 +4,7 @@ Which call for which data
 -------------------------
 - an AnnData: ``pp.harmony_integrate(adata, "donor")``, then ``metrics.score(adata, "donor")``
 - an array of cells x dimensions: ``Harmony().fit_transform(X, batch)``, as in scikit-learn
+- which theta, and whether to correct at all: ``tl.sweep_theta(adata, "donor")``
 - a call of harmonypy: ``run_harmony(X, obs, "donor").Z_corr``
 - an .h5ad file: ``harmonypy-lite integrate FILE --key donor`` on the command line
 
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from harmonypy_lite._version import __version__
 
 if TYPE_CHECKING:
-    from harmonypy_lite import datasets, metrics, pl, pp
+    from harmonypy_lite import datasets, metrics, pl, pp, tl
     from harmonypy_lite.compat import run_harmony
     from harmonypy_lite.errors import (
         HarmonyWarning,
@@ -61,6 +62,7 @@ __all__ = [
     "pl",
     "pp",
     "run_harmony",
+    "tl",
 ]
 
 _HOME = {
@@ -77,7 +79,7 @@ _HOME = {
     "integrate_files": "io",
     "run_harmony": "compat",
 }
-_MODULES = ("datasets", "metrics", "pl", "pp")
+_MODULES = ("datasets", "metrics", "pl", "pp", "tl")
 
 
 def __getattr__(name: str) -> Any:

@@ -53,14 +53,16 @@ def checked_call(refuse: Callable[[Any], None] | None = None) -> Callable[[F], F
     """
 
     def decorate(function: F) -> F:
-        names = [name for name in inspect.signature(function).parameters if name != "self"]
+        taken = inspect.signature(function).parameters.values()
+        names = [each.name for each in taken if each.name != "self"]
+        others = any(each.kind is each.VAR_KEYWORD for each in taken)  # which it checks itself
 
         @functools.wraps(function)
         def checked(*args: Any, **named: Any) -> Any:
             if refuse is not None and (args or names[0] in named):
                 refuse(args[0] if args else named[names[0]])
             for name in named:
-                if name not in names:
+                if name not in names and not others:
                     raise TypeError(_unknown(function.__qualname__, name, names))
             return function(*args, **named)
 

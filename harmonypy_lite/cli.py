@@ -12,6 +12,7 @@ from harmonypy_lite.commands.fed import fed
 from harmonypy_lite.commands.info import info
 from harmonypy_lite.commands.integrate import integrate
 from harmonypy_lite.commands.score import score
+from harmonypy_lite.commands.sweep import sweep
 from harmonypy_lite.program import Program, verbosity
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -30,7 +31,7 @@ def program() -> None:
     """  # noqa: D301 - click wants the character \b itself
 
 
-for command in (integrate, info, score, fed):
+for command in (integrate, info, score, fed, sweep):
     program.add_command(command)
 
 

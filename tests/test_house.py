@@ -24,6 +24,8 @@ ENTRY_POINTS = {
     ("io.py", "integrate_files"),
     ("metrics/score.py", "score"),
     ("pp.py", "harmony_integrate"),
+    ("tl.py", "diagnose"),
+    ("tl.py", "sweep_theta"),
 }
 
 

@@ -217,7 +217,7 @@ def score_file(
     _check_targets(output, plot, keys)
     names = _metric_names(options.get("metrics", "default"), with_labels=label_key is not None)
     parts = [*_before(pre, names), *_embedding_names(embeddings)]
-    adata = _read_parts(Path(path), [*keys, *([label_key] if label_key else [])], parts)
+    adata = read_parts(Path(path), [*keys, *([label_key] if label_key else [])], parts)
     table = score(adata, batch_key, label_key, embeddings, pre, **options)
     if output is not None:
         _write(table, Path(output))
@@ -352,8 +352,8 @@ def _rows(key: str, batch: str, question: Question, results: list[Any]) -> list[
     return rows
 
 
-def _read_parts(path: Path, columns: list[str], embeddings: list[str]) -> AnnData:
-    """Read columns of obs and embeddings of obsm from an .h5ad file, and nothing else."""
+def read_parts(path: Path, columns: list[str], embeddings: list[str]) -> AnnData:
+    """Read columns of obs and embeddings of obsm from a file, and nothing else."""
     import pandas as pd
     from anndata import AnnData
 

@@ -134,12 +134,15 @@ class Probe:
         points = self.Z[self.places]
         return find_neighbors(points, min(MIXED, len(points) - 1), n_jobs=self.n_jobs)
 
+    @cached_property
     def before(self) -> Measured:
         """Measure the input."""
         return self.measure(self.Z, moved=False)
 
-    def measure(self, Z_hat: NDArray[np.floating], *, moved: bool = True) -> Measured:
-        """Measure an embedding (N, d) of the cells."""
+    def measure(
+        self, Z_hat: NDArray[np.floating], *, moved: bool = True, clusters: bool = True
+    ) -> Measured:
+        """Measure an embedding (N, d) of the cells; NMI and ARI only with `clusters`."""
         points = np.asarray(Z_hat)[self.places]
         n = len(points)
         k = min(LISI if self.labels is not None else MIXED, n - 1)
@@ -152,7 +155,7 @@ class Probe:
             float(mixing.std() / np.sqrt(n)),
             float(np.nanmean(kept)),
             float(np.nanstd(kept) / np.sqrt(n)),
-            *self.biology(points, neighbors),
+            *self.biology(points, neighbors, clusters=clusters),
             away,
         )
 
@@ -176,11 +179,12 @@ class Probe:
         return np.sqrt(np.einsum("ij,ij->i", away, away)) / (self.unit or 1.0)
 
     def displacement(self, Z_hat: NDArray[np.floating]) -> float:
-        """Median over cells of how far they moved."""
-        return float(np.median(self.shift(Z_hat)))
+        """Median over the cells that are looked at of how far they moved."""
+        away = np.subtract(Z_hat[self.places], self.Z[self.places], dtype=np.float64)
+        return float(np.median(np.sqrt(np.einsum("ij,ij->i", away, away)))) / (self.unit or 1.0)
 
     def biology(
-        self, points: NDArray[np.floating], neighbors: Neighbors
+        self, points: NDArray[np.floating], neighbors: Neighbors, *, clusters: bool
     ) -> tuple[float, float, float]:
         """Return cLISI (calibrated), NMI and ARI of k-means, of labelled cells."""
         if self.labels is None:
@@ -191,8 +195,10 @@ class Probe:
             neighbors = find_neighbors(known, min(LISI, len(known) - 1), n_jobs=self.n_jobs)
         perplexity = min(30, (neighbors.indices.shape[1] + 1) // 3)
         clisi = calibration.clisi(neighbors, labels, perplexity=perplexity, n_jobs=self.n_jobs)
-        clusters = nmi_ari(known, labels, n_jobs=self.n_jobs)
-        return clisi.calibrated, clusters.nmi, clusters.ari
+        if not clusters:
+            return clisi.calibrated, float("nan"), float("nan")
+        found = nmi_ari(known, labels, n_jobs=self.n_jobs)
+        return clisi.calibrated, found.nmi, found.ari
 
     def _sorted(self, points: NDArray[np.floating], k: int) -> NDArray[np.int32]:
         return np.sort(find_neighbors(points, k, n_jobs=self.n_jobs).indices, axis=1)

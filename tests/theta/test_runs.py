@@ -95,7 +95,7 @@ def test_probe__mixing_of_dealt_batches_is_as_expected_and_of_batches_apart_is_o
             given.embedding, np.arange(1000), as_categories(given.batch, 1000, "batch"), 1.0
         )
         mean, sd = probe.expected
-        mixing = probe.before().mixing
+        mixing = probe.before.mixing
         if claim == "lot":
             assert abs(mixing - mean) < 5 * sd
         else:
