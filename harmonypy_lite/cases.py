@@ -68,10 +68,15 @@ def read_case(
 
 
 def _batches(design: Design) -> Categories:
-    """Return the levels of the first covariate as categories."""
-    n = int(design.offsets[1])
-    names = np.array(design.levels[0], dtype=object)
-    return Categories(design.codes[:, 0], design.level_size[:n], names, design.covariates[0])
+    """Return the levels of the covariate, or the combinations of several, as categories."""
+    what = ", ".join(design.covariates)
+    if len(design.covariates) == 1:
+        names = np.array(design.levels[0], dtype=object)
+        return Categories(design.codes[:, 0], design.level_size, names, what)
+    every = [level for levels in design.levels for level in levels]
+    used, codes, sizes = np.unique(design.codes, axis=0, return_inverse=True, return_counts=True)
+    names = np.array([", ".join(every[code] for code in row) for row in used], dtype=object)
+    return Categories(codes.reshape(-1).astype(np.int32), sizes, names, what)
 
 
 def _labels(adata: AnnData, label_key: str | None) -> tuple[NDArray[np.bool_], Categories] | None:

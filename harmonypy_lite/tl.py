@@ -65,7 +65,7 @@ def sweep_theta(
         Annotated data with an embedding (n_cells, d).
     key
         Column of ``adata.obs`` that tells batches apart, or several; mixing and structure are
-        measured for the first.
+        then those of the combinations of their levels.
     thetas
         Values of theta, ascending.
     label_key

@@ -45,7 +45,7 @@ _TEXTS = ("flavor", "start")
     multiple=True,
     required=True,
     metavar="COLUMN",
-    help="Column of obs that tells batches apart; give it again for more, the first is measured.",
+    help="Column of obs that tells batches apart; give it again for more columns.",
 )
 @option(
     "-l",

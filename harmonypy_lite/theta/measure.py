@@ -97,6 +97,8 @@ class Probe:
         Of those cells, with the places among them of those that have one; or None.
     n_jobs
         Threads.
+    codes
+        (N,) batch of every cell.
     """
 
     Z: NDArray[np.floating]
@@ -105,6 +107,7 @@ class Probe:
     unit: float
     labels: tuple[NDArray[np.int64], Categories] | None = None
     n_jobs: int | None = None
+    codes: NDArray[np.int32] | None = None
 
     @cached_property
     def own(self) -> list[tuple[NDArray[np.int64], NDArray[np.int32]]]:

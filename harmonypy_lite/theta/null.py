@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonypy_lite.design import Design
-from harmonypy_lite.metrics.inputs import Categories
+from harmonypy_lite.metrics.inputs import as_categories
 from harmonypy_lite.metrics.neighbors import find_neighbors
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import plain_parameters
@@ -48,12 +48,9 @@ def under_random_batches(
         dealt = replace(design, codes=design.codes[order])
         with Workers(params.n_jobs) as workers:
             moved = Runs(probe.Z, dealt, seed, workers, keep=params.memory == "fast").run(params)
-        # all covariates are dealt together; the first is what is measured
-        names = np.arange(int(design.offsets[1]))
-        column = dealt.codes[probe.places, 0]
-        sizes = np.bincount(column, minlength=len(names))
-        of_probe = Categories(column, sizes, names, "pseudo-batch").only(np.arange(len(column)))
-        kept = replace(probe, batches=of_probe).kept(moved.embedding)
+        assert probe.codes is not None
+        column = as_categories(probe.codes[order][probe.places], len(probe.places), "pseudo-batch")
+        kept = replace(probe, batches=column).kept(moved.embedding)
         yield Null(probe.displacement(moved.embedding), 1 - float(np.nanmean(kept)))
 
 

@@ -88,7 +88,7 @@ def probe_of(
             groups = np.full(len(places), column.n)  # cells without a label are a group
             groups[cells] = column.codes[at]
     unit = spread(points, groups.astype(np.int64) * own.n + own.codes)
-    return Probe(Z, places, own, unit, known, params.n_jobs)
+    return Probe(Z, places, own, unit, known, params.n_jobs, batches.codes)
 
 
 def nearest_of(points: NDArray[np.floating], n_clusters: int, seed: int) -> NDArray[np.int64]:
@@ -113,7 +113,7 @@ def sweep(
     probe
         The cells, and what is measured of them.
     design
-        Levels of the cells; mixing is that of the first covariate.
+        Levels of the cells.
     params
         Of all runs, but for the one that differs.
     seed

@@ -94,6 +94,16 @@ def test_sweep__of_cells_without_effect_asks_for_no_correction():
     assert found.interval is None
 
 
+def test_sweep__of_two_covariates_counts_structure_inside_their_combinations():
+    # mixing the second covariate tears the inside of a level of the first, as it should
+    adata = simulated(900, n_types=3, covariate="crossed", covariate_strength=6.0)
+    (other,) = set(adata.obs) - {"batch", "cell_type"}
+    found = tl.sweep_theta(adata, ["batch", other], (2,), n_seeds=1)
+    assert found.verdict == "correct"
+    assert found.table["structure"].item() > 0.9
+    assert found.before["mixing_expected"] > 3  # more than either has levels
+
+
 def test_sweep__of_batches_that_nothing_mixes_says_so():
     adata = simulated(600, batch_strength=40.0, n_types=3, n_batches=2)
     found = tl.sweep_theta(adata, "batch", (0, 2), n_seeds=1)

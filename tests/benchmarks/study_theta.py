@@ -1,0 +1,250 @@
+"""Whether the sweep recommends the right theta, and the alarm the right runs; the truth is known.
+
+    python tests/benchmarks/study_theta.py --half design --csv design.csv   # for the thresholds
+    python tests/benchmarks/study_theta.py --half final  --csv final.csv    # once, for the table
+    python tests/benchmarks/study_theta.py --half final --kinds none,real   # no effect; real sets
+    python tests/benchmarks/study_theta.py --cost 100000                    # seconds of a sweep
+
+Scenarios, halves and seeds are those of `pooled.worlds`. Truth is the share of the 30 nearest
+neighbours of the batch-free embedding that a run recovers. `--seeds 100,101` takes some seeds,
+`--read FILE...` makes the tables of kept figures. A run is over-corrected when it recovers at least
+10 % less than the best theta of the grid and its theta is larger, good within 2 % of the best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPOSITORY), str(Path(__file__).resolve().parent)]
+
+from pooled import worlds  # noqa: E402
+from pooled.measures import shared_neighbors  # noqa: E402
+
+from harmonypy_lite import datasets, tl  # noqa: E402
+from harmonypy_lite.metrics.inputs import as_categories  # noqa: E402
+from harmonypy_lite.theta import diagnostics  # noqa: E402
+from harmonypy_lite.theta.sweep import Step  # noqa: E402
+
+FIRST_SEED = {"design": 0, "final": 100}
+DIAGNOSED = (2.0, 8.0)
+#: Cells without any batch effect: batches, types, and how unequal the batches are in size.
+NO_EFFECT = [(b, t, s) for b in (2, 3, 5, 10) for t in (3, 6, 12) for s in (0.0, 1.0)]
+APART = {"n_batches": 2, "n_types": 4, "confounded": 1.0}
+
+
+def cells(world: worlds.World) -> Any:
+    import anndata
+
+    obs = world.frame.reset_index(drop=True)
+    obs.index = obs.index.astype(str)
+    if world.label is not None:
+        obs = obs.assign(label_of_cell=world.label)
+    return anndata.AnnData(obs=obs, obsm={"X_pca": world.Z})
+
+
+def studied(world: worlds.World, half: str) -> dict[str, Any]:
+    """Return one row: the sweep's answer, recovery and alarms of each theta."""
+    adata, row = cells(world), {"half": half, "scenario": world.name, "seed": world.seed}
+    label = "label_of_cell" if world.label is not None else None
+    keys = list(world.frame.columns)
+
+    def watch(step: Step) -> None:
+        theta = step.run.params.theta
+        if world.truth is not None:
+            row[f"recovery {theta:g}"] = shared_neighbors(world.truth, step.run.embedding, 30)
+        if theta in DIAGNOSED:
+            found = diagnosed(world, step.run.embedding)
+            row[f"torn {theta:g}"] = bool(found["torn"].any())
+            row[f"merged {theta:g}"] = bool(found["alarm"].any()) if label else np.nan
+
+    found = tl.sweep_theta(adata, keys, label_key=label, n_seeds=1, rng=world.seed, progress=watch)
+    at = found.table.set_index("value")
+    shown = found.recommended if found.recommended is not None else 2.0
+    row |= {
+        "verdict": found.verdict,
+        "recommended": found.recommended,
+        "shown": shown,
+        "before": found.before["mixing"],
+        "expected": found.before["mixing_expected"],
+        "null": found.null.displacement[0],
+        "clisi before": found.before["clisi"],
+    }
+    row |= {name: at.loc[shown, name] for name in ("mixing", "structure", "clisi", "displacement")}
+    if world.truth is not None:
+        row["recovery input"] = shared_neighbors(world.truth, world.Z, 30)
+    return row
+
+
+def diagnosed(world: worlds.World, embedding: np.ndarray) -> pd.DataFrame:
+    from harmonypy_lite.params import HarmonyParams
+    from harmonypy_lite.theta.sweep import probe_of
+
+    n = len(world.Z)
+    joined = world.frame.astype(str).agg(" ".join, axis=1)  # levels of all covariates
+    batches = as_categories(joined.to_numpy(), n, "batch")
+    known = None
+    if world.label is not None:
+        known = np.ones(n, bool), as_categories(world.label, n, "label")
+    probe = probe_of(world.Z, batches, known, HarmonyParams(), 0, 6000)
+    return diagnostics.diagnose(probe, embedding, batches, confounding={}, seed=0).clusters
+
+
+def without_effect(n_cells: int, seed: int) -> list[dict[str, Any]]:
+    rows = []
+    for n_batches, n_types, skew in NO_EFFECT:
+        adata = datasets.simulate(
+            n_cells, n_batches=n_batches, n_types=n_types, batch_size_skew=skew,
+            batch_strength=0.0, rng=seed,
+        )  # fmt: skip
+        # by lot: the simulation spreads each batch evenly over the types
+        rng = np.random.default_rng(seed)
+        adata.obs["batch"] = rng.permutation(adata.obs["batch"].astype(str))
+        found = tl.sweep_theta(adata, "batch", (2,), n_seeds=1, n_splits=0, rng=seed)
+        name = f"{n_batches} batches, {n_types} types, sizes {skew:g}"
+        rows.append({"half": "none", "scenario": name, "seed": seed, "verdict": found.verdict})
+    return rows
+
+
+def confounded(n_cells: int, seed: int) -> dict[str, Any]:
+    adata = datasets.simulate(n_cells, rng=seed, **APART)
+    found = tl.sweep_theta(adata, "batch", n_seeds=1, rng=seed)
+    return {"half": "apart", "scenario": "confounded", "seed": seed, "verdict": found.verdict}
+
+
+def collect(given: argparse.Namespace) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for seed in given.seeds:
+        if "embedding" in given.kinds:
+            for place, world in enumerate(worlds.simulated(given.half, given.cells, seed)):
+                if place % given.of == given.part:
+                    rows.append(studied(world, given.half))
+        if "none" in given.kinds:
+            rows += without_effect(given.cells, seed)
+            rows.append(confounded(given.cells, seed))
+    if "real" in given.kinds:
+        folder = datasets.folder() or REPOSITORY.parent / "shared" / "data"
+        for half in worlds.REAL:
+            for world in worlds.real(half, folder, given.most):
+                rows.append(studied(world, "real"))
+    return pd.DataFrame(rows)
+
+
+def losses(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the loss of the recommendation and of the default, of all runs with a truth."""
+    of = table.filter(regex=r"^recovery \d")
+    table = table[of.notna().all(axis=1)].copy()
+    of = of.loc[table.index]
+    best = of.max(axis=1)
+    chosen = [
+        row["recovery input"] if pd.isna(row["recommended"]) else row[f"recovery {row.shown:g}"]
+        for _, row in table.iterrows()
+    ]
+    table["loss"] = 1 - np.array(chosen) / best
+    table["default loss"] = 1 - table["recovery 2"] / best
+    table["best theta"] = [float(name.split()[1]) for name in of.idxmax(axis=1)]
+    return table
+
+
+def alarms(table: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for _, row in losses(table).iterrows():
+        best = max(row[f"recovery {theta:g}"] for theta in tl.THETAS)
+        for theta in DIAGNOSED:
+            loss = 1 - row[f"recovery {theta:g}"] / best
+            kind = "good" if loss <= 0.02 else "between"
+            if loss >= 0.1 and theta > row["best theta"]:
+                kind = "over-corrected"
+            rows.append((kind, bool(row[f"merged {theta:g}"]), bool(row[f"torn {theta:g}"])))
+    found = pd.DataFrame(rows, columns=["run", "with labels", "without"])
+    return found.groupby("run").agg(["sum", "size"])
+
+
+def show(table: pd.DataFrame) -> None:
+    known = losses(table) if "recovery 2" in table else table[:0]
+    for half, part in known.groupby("half"):
+        print(f"\n{half}: theta recommended (number of seeds), mean loss, that of the default")
+        for scenario, own in part.groupby("scenario", sort=False):
+            said = own["recommended"].map(lambda v: "none" if pd.isna(v) else f"{v:g}")
+            votes = ", ".join(f"{v} ({n})" for v, n in said.value_counts().items())
+            best = ", ".join(f"{v:g}" for v in sorted(own["best theta"].unique()))
+            verdicts = ", ".join(own["verdict"].unique())
+            print(
+                f"| {scenario} | {verdicts} | {votes} | {best} | {own['loss'].mean():.4f} | "
+                f"{own['default loss'].mean():.4f} | {own['null'].mean():.3f} |"
+            )
+        for what, some in (("all", part), ("corrected", part[part["recommended"].notna()])):
+            print(
+                f"{what} {len(some)}: loss <= 2 % in {(some['loss'] <= 0.02).mean():.1%} "
+                f"(default {(some['default loss'] <= 0.02).mean():.1%}); mean "
+                f"{some['loss'].mean():.4f}, default {some['default loss'].mean():.4f}"
+            )
+        print(alarms(part))
+    for half in ("none", "apart"):
+        part = table[table["half"] == half]
+        if len(part):
+            print(f"\n{half}:", part["verdict"].value_counts().to_dict())
+    real = table[table["half"] == "real"]
+    for _, row in real.iterrows():
+        clisi = "-" if pd.isna(row["clisi"]) else f"{row['clisi before']:.3f}, {row['clisi']:.3f}"
+        print(
+            f"| {row['scenario']} | {row['verdict']} | {row['recommended']} | {row['before']:.2f}, "
+            f"{row['mixing']:.2f} ({row['expected']:.2f}) | {row['structure']:.3f} | {clisi} | "
+            f"{row['displacement']:.3f} | {row['null']:.3f} |"
+        )
+
+
+def cost(n_cells: int) -> None:
+    adata = datasets.simulate(n_cells, n_dims=50, n_types=20, n_batches=10, batch_strength=4.0)
+    tl.sweep_theta(adata[:2000].copy(), "batch", (2,), n_seeds=1)  # compiled before
+    for label, n_seeds in ((None, 1), (None, 3), ("cell_type", 1), ("cell_type", 3)):
+        began = time.perf_counter()
+        found = tl.sweep_theta(adata, "batch", label_key=label, n_seeds=n_seeds)
+        seconds = time.perf_counter() - began
+        runs = found.table["seconds"].sum() * n_seeds
+        print(
+            f"{n_cells} cells, {len(found.table)} values, {n_seeds} seeds, labels {label}: "
+            f"{seconds:.1f} s, of which runs {runs:.1f} s; {found.parameters['n_measured']} "
+            f"cells measured; {found.verdict} {found.recommended}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--half", choices=list(FIRST_SEED), default="design")
+    parser.add_argument("--seeds", type=lambda text: [int(s) for s in text.split(",")])
+    parser.add_argument("--cells", type=int, default=1500)
+    parser.add_argument("--most", type=int, default=2000, help="cells of a real set")
+    parser.add_argument("--kinds", type=lambda text: text.split(","), default=["embedding"])
+    parser.add_argument("--part", type=int, default=0, help="which of the parts")
+    parser.add_argument("--of", type=int, default=1, help="parts that the scenarios are cut into")
+    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--read", type=Path, nargs="+")
+    parser.add_argument("--cost", type=int)
+    given = parser.parse_args()
+    given.seeds = given.seeds or [FIRST_SEED[given.half] + i for i in range(5)]
+    if given.cost:
+        cost(given.cost)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if given.read:
+            table = pd.concat([pd.read_csv(path) for path in given.read], ignore_index=True)
+        else:
+            table = collect(given)
+    if given.csv is not None:
+        table.to_csv(given.csv, index=False)
+    show(table)
+
+
+if __name__ == "__main__":
+    main()
