@@ -16,6 +16,7 @@ Read `loop.py` first. Where things are:
 `start`        where the clusters start
 `opening`      ... and what the first clustering sees
 `model`        the sums that a run leaves of its cells for later ones
+`trade`        how far batches mix, and what structure is kept: chooses between openings
 =============  =====================================================================================
 
 How the data flow. R, the soft assignment of N cells to K clusters, is never stored. R_i is a

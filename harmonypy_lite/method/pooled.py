@@ -30,9 +30,10 @@ a constant. It is stationary where, for each part with n columns of L, MacKay's 
 
     variance <- variance |u|^2 / gamma,     gamma = d sum_b sum_j (1 - [A_b^-1 + G_b' M^-1 G_b]_jj),
 
-stands still; gamma counts how many of the B n d coefficients the data determine. Where labels mean
-nothing both variances run to 0 and nothing moves: that is the calibration. V is the mean square of
-z_i - m_k - f_b(k), from sums: sum z^2 - 2 sum S (m + f) + sum O (m + f)^2.
+stands still (steps that go on in one direction are lengthened); gamma counts how many of the
+B n d coefficients the data determine. Where labels mean nothing both variances run to 0 and nothing
+moves: that is the calibration. V is the mean square of z_i - m_k - f_b(k), from sums: sum z^2 -
+2 sum S (m + f) + sum O (m + f)^2.
 
 Several covariates have additive effects; each is fitted in turn to what the others leave over.
 
@@ -65,11 +66,14 @@ _EMPTY = 1e-9
 _LEAST = 1e-8
 #: A part of less variance, a thousandth of a deviation, is left out.
 _FELT = 1e-6
-#: Levels, the largest ones, that the variances are estimated from; more hardly change them.
-_LEVELS = 16
+#: The variances are estimated from the largest levels: so many, and more until they have so many
+#: cells. Where labels mean nothing the estimates err by sqrt(2 / (d cells)) of a deviation.
+_LEVELS, _EVIDENCE = 16, 2000
 #: Updates of the variances end after so many, or when none changes by more than this share.
 _UPDATES = 12
 _CHANGE = 0.02
+#: Updates that go on in one direction grow in powers: a variance of nothing would take hundreds.
+_FASTER, _FASTEST = 1.5, 8.0
 #: With several covariates more rounds follow, of effects only, until they change by less than this
 #: share of a deviation.
 _MORE_ROUNDS = 30
@@ -171,7 +175,7 @@ class _Fit:
         """Maximise the restricted likelihood of covariate c in g and t, given the other effects."""
         columns, part = _columns(self.m, smooth=smooth)
         O, S = self._O[self.covariates[c]], self._left_over(c)
-        largest = np.sort(np.argsort(-O.sum(axis=1), kind="stable")[:_LEVELS])
+        largest = _telling(O.sum(axis=1))
         values = np.array(self.variances[c] if smooth else self.variances[c][:1])
         values = restricted_maximum(O[largest], S[largest] / self._scale, columns, part, values)
         if smooth:
@@ -187,8 +191,12 @@ class _Fit:
         Given the variances, dimensions do not meet: their units cancel.
         """
         levels, L = self.covariates[c], self._roots[c]
-        solution = solve(self._O[levels], self._left_over(c), L)
-        f = np.matmul(L, solution.u)
+        O, S = self._O[levels], self._left_over(c)
+        seen = O.any(axis=1)
+        # Of a level without cells the prior mean, 0, is all there is.
+        f = np.zeros_like(S)
+        solution = solve(*((O, S) if seen.all() else (O[seen], S[seen])), L)
+        f[seen] = np.matmul(L, solution.u)
         several = len(self.covariates) > 1
         moved = float((np.abs(f - self.f[levels]) / self._scale).max()) if several else 0.0
         self.f[levels] = f
@@ -250,6 +258,13 @@ def _balanced_means(O: np.ndarray, S: np.ndarray) -> np.ndarray:
     """
     weight = 1 / (O + O.sum(axis=0))
     return np.einsum("bk,bkd->kd", weight, S) / (weight * O).sum(axis=0)[:, None]
+
+
+def _telling(size: np.ndarray) -> np.ndarray:
+    """Return the places of the levels that the variances are estimated from, of those of `size`."""
+    order = np.argsort(-size, kind="stable")[: np.count_nonzero(size)]
+    enough = int(np.searchsorted(np.cumsum(size[order]), _EVIDENCE)) + 1
+    return np.sort(order[: max(_LEVELS, enough)])
 
 
 def _columns(m: np.ndarray, *, smooth: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -319,6 +334,7 @@ def restricted_maximum(
         The variances to start from.
     """
     d = S.shape[2]
+    power, last = np.ones(values.size), np.zeros(values.size)
     for _ in range(_UPDATES):
         before = values
         found = solve(O, S, columns * np.sqrt(values)[part])
@@ -328,8 +344,10 @@ def restricted_maximum(
         unknown = np.einsum("bjj->bj", found.A_inverse) + reduced
         determined = d * np.bincount(part, (1 - unknown).sum(axis=0), values.size)
         square = np.bincount(part, np.square(found.u).sum(axis=(0, 2)), values.size)
-        values = values * square / np.maximum(determined, 1e-9)
-        values = np.clip(values, _LEAST, 1 / _LEAST)
+        step = np.log(np.maximum(square, 1e-99) / np.maximum(determined, 1e-9))
+        power = np.where(step * last > 0, np.minimum(_FASTER * power, _FASTEST), 1.0)
+        values = np.clip(values * np.exp(power * step), _LEAST, 1 / _LEAST)
+        last = step
         if (np.abs(np.log(values / before)) < _CHANGE).all():
             break
     return values

@@ -103,7 +103,7 @@ def rows(given: argparse.Namespace) -> Iterator[dict[str, object]]:
 
 
 def all_worlds(given: argparse.Namespace) -> Iterator[worlds.World]:
-    first = FIRST_SEED[given.half]
+    first = FIRST_SEED[given.half] + given.skip
     for seed in range(first, first + given.seeds):
         if "embedding" in given.kinds:
             yield from worlds.simulated(given.half, given.cells, seed)
@@ -132,6 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--half", choices=["design", "final"], default="design")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--skip", type=int, default=0, help="seeds done before")
     parser.add_argument("--cells", type=int, default=4000)
     parser.add_argument("--most", type=int, default=20_000, help="cells of a real set, at most")
     parser.add_argument("--kinds", nargs="+", default=["embedding", "counts", "real"])
