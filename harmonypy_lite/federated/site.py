@@ -366,7 +366,7 @@ def census_from(facts: Mapping[str, Any], plan: Plan) -> Census:
         good = good and all(
             type(n) is int and 0 < n < 2**48 for s in plan.sites for n in found.sizes[s]
         )
-        good = good and type(found.n_dims) is int and found.n_dims > 0 and found.unit > 0
+        good = good and type(found.n_dims) is int and found.n_dims > 0 and 0 < found.unit < 2.0**200
     except (KeyError, TypeError):
         good = False
     if not good:
