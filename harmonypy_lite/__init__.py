@@ -8,8 +8,9 @@ Which call for which data
 - a call of harmonypy: ``run_harmony(X, obs, "donor").Z_corr``
 - an .h5ad file: ``harmonypy-lite integrate FILE --key donor`` on the command line
 
-``datasets`` simulates and loads data, ``pl.scores`` draws the table of ``metrics.score``. All
-calls share the parameters of ``HarmonyParams`` and give the same bytes for the same seed.
+``datasets`` simulates and loads data, ``pl`` draws, and ``write_report`` makes a page of HTML of
+what a run did. All calls share the parameters of ``HarmonyParams`` and give the same bytes for the
+same seed.
 
 Examples
 --------
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from harmonypy_lite.estimator import Harmony
     from harmonypy_lite.io import integrate_file, integrate_files
     from harmonypy_lite.model import HarmonyModel
+    from harmonypy_lite.page import write_report
     from harmonypy_lite.params import HarmonyParams
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "pp",
     "run_harmony",
     "tl",
+    "write_report",
 ]
 
 _HOME = {
@@ -78,6 +81,7 @@ _HOME = {
     "integrate_file": "io",
     "integrate_files": "io",
     "run_harmony": "compat",
+    "write_report": "page",
 }
 _MODULES = ("datasets", "metrics", "pl", "pp", "tl")
 

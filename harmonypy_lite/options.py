@@ -73,6 +73,12 @@ def overwrite_option(text: str) -> Callable[[Any], Any]:
     return option("--overwrite", section=OUTPUT, is_flag=True, help=text)
 
 
+def report_option(text: str) -> Callable[[Any], Any]:
+    """Return --report, which `text` explains."""
+    kind = click.Path(path_type=Path)
+    return option("--report", section=OUTPUT, type=kind, metavar="FILE.html", help=text)
+
+
 def print_json(tree: Mapping[str, Any]) -> None:
     """Print a summary for machines."""
     click.echo(json.dumps(tree, indent=2, ensure_ascii=False))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -41,6 +42,7 @@ class Program(click.Group):
     debug = False  # -vv was given: a failure shows its traceback
     writes = False  # the command makes an output file, so that its end says what became of it
     written: Path | None = None  # the output, once it is complete
+    given: tuple[str, ...] = ()  # the words of the command line
 
     def main(
         self,
@@ -53,6 +55,7 @@ class Program(click.Group):
         """Run the command line; click's own texts and codes for wrong use are kept."""
         self.debug = bool(os.environ.get("HARMONYPY_LITE_DEBUG"))
         self.writes, self.written = False, None
+        self.given = tuple(sys.argv[1:] if args is None else args)
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         try:
@@ -76,6 +79,10 @@ class Program(click.Group):
     def note_written(self, paths: list[Path]) -> None:
         """Note that the outputs are complete."""
         self.written = paths[-1]
+
+    def typed(self) -> str:
+        """Return the command as it can be typed again."""
+        return shlex.join(["harmonypy-lite", *self.given])
 
     @staticmethod
     def running() -> Program:

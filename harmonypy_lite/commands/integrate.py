@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.errors import InvalidInput, warn
 from harmonypy_lite.options import (
     INPUT,
     OUTPUT,
@@ -24,6 +24,7 @@ from harmonypy_lite.options import (
     params_from,
     print_json,
     quiet_option,
+    report_option,
 )
 from harmonypy_lite.program import Program, plain_warnings, unwinding_signals, verbosity
 
@@ -105,6 +106,14 @@ _SCRATCH_OPTIONS = ("scratch", "resume")
     metavar="NAME",
     help="Key of obsm for the result.",
 )
+@report_option("Write a page with verdict, scores and pictures of before and after, for a browser.")
+@option(
+    "-l",
+    "--label",
+    section=OUTPUT,
+    metavar="COLUMN",
+    help="Column of cell types, for the report only.",
+)
 @option(
     "--memory",
     section=SIZE,
@@ -159,17 +168,19 @@ def integrate(
       harmonypy-lite integrate pbmc.h5ad --key donor
       harmonypy-lite integrate pbmc.h5ad --key donor --key chemistry --theta donor=2,chemistry=1
       harmonypy-lite integrate raw.h5ad --key sample --preprocess -o integrated.h5ad
+      harmonypy-lite integrate pbmc.h5ad --key donor --label cell_type --report report.html
       harmonypy-lite integrate big.h5ad --key sample --memory 2G --scratch /disk --in-place
     """  # noqa: D301
     started = time.perf_counter()
     how = {n: given.pop(n) for n in (*_FILE_OPTIONS, *_SCRATCH_OPTIONS)}
     names = {n: given.pop(n) for n in ("basis", "adjusted_basis")}
-    out = given.pop("output")
+    out, report, label = (given.pop(n) for n in ("output", "report", "label"))
     params = params_from(given)
     if plan:
         folder = how["scratch"] or _folder_of_output(files[0], out)
         _print_plan(files, keys, params, as_json, names["basis"], how, folder)
         return
+    page = _page(report, label, files, how["overwrite"])
     program = Program.running()
     program.writes = True
 
@@ -188,6 +199,8 @@ def integrate(
             **how,
             **names,
         )
+        if page is not None:
+            page(done, **names)
     seconds = time.perf_counter() - started
     if as_json:
         times = {"seconds_compiling": done[0].seconds_compiling, "seconds_with_files": seconds}
@@ -196,6 +209,38 @@ def integrate(
         from harmonypy_lite.report import summary_text
 
         click.echo(summary_text(done, seconds=seconds, **names))
+        if report is not None and report.is_file():
+            click.echo(f"{'report':<11} {report}")
+
+
+def _page(
+    report: Path | None, label: str | None, files: Sequence[Path], overwrite: bool
+) -> Callable[..., None] | None:
+    """Return what writes the report once the results are there; what would stop it is found now."""
+    if report is None:
+        if label is not None:
+            raise InvalidInput(f"--label {label} is for the report: give --report FILE.html too.")
+        return None
+    from harmonypy_lite.page import of_files
+
+    of_files.check_file_report(report, files, label, overwrite=overwrite)
+
+    def write(done: Sequence[FileResult], **names: str) -> None:
+        if not done[0].summary["objective"]:
+            warn(f"Nothing was corrected, so there is nothing to report: {report} is not written.")
+            return
+        of_files.write_file_report(
+            [each.path for each in done],
+            done[0].summary,
+            report,
+            label_key=label,
+            command=Program.running().typed(),
+            source=", ".join(path.name for path in files),
+            overwrite=overwrite,
+            **names,
+        )
+
+    return write
 
 
 def _as_json(files: Sequence[Path], done: Sequence[FileResult]) -> dict[str, Any]:

@@ -24,10 +24,13 @@ from harmonypy_lite.options import (
     params_from,
     print_json,
     quiet_option,
+    report_option,
 )
-from harmonypy_lite.program import plain_warnings, unwinding_signals, verbosity
+from harmonypy_lite.program import Program, plain_warnings, unwinding_signals, verbosity
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+
     from harmonypy_lite.theta.results import Sweep
 
 _TEXTS = ("flavor", "start")
@@ -103,6 +106,10 @@ _TEXTS = ("flavor", "start")
     help="Runs over random batches, beside the run that is looked at.",
 )
 @output_option("Write the table to a .csv file, or everything to a .json file.")
+@report_option(
+    "Write a page with the verdict, the trade-off, and what the recommended value does, for a "
+    "browser."
+)
 @overwrite_option("Replace an output file that is there already.")
 @parameter_options
 @json_option("Print everything as JSON.")
@@ -112,6 +119,7 @@ def sweep(
     file: Path,
     keys: tuple[str, ...],
     output: Path | None,
+    report: Path | None,
     overwrite: bool,
     as_json: bool,
     quiet: bool,
@@ -126,6 +134,7 @@ def sweep(
     \b
     Examples
       harmonypy-lite sweep pbmc.h5ad --key donor --label cell_type -o sweep.csv
+      harmonypy-lite sweep pbmc.h5ad --key donor --label cell_type --report sweep.html
       harmonypy-lite sweep pbmc.h5ad --key donor --vary sigma --values 0.05,0.1,0.2
     """  # noqa: D301
     from harmonypy_lite.files.output import check_free
@@ -134,20 +143,39 @@ def sweep(
         if output.suffix not in (".csv", ".json"):
             raise InvalidInput(f"--output must end in .csv or .json; got {str(output)!r}.")
         check_free(output, overwrite=overwrite)
+    if report is not None:
+        from harmonypy_lite.page import check_report
+
+        check_report(report, overwrite=overwrite)
     show = sys.stderr.isatty() and not quiet
     with unwinding_signals(), plain_warnings(None):
-        found = _swept(file, list(keys), show, **given)
+        adata, found, run = _swept(file, list(keys), show, **given)
+        if report is not None:
+            _write_report(adata, found, run, report, file.name, overwrite)
     if output is not None:
         _write(found, output)
     if as_json:
         print_json(found.to_dict())
     elif not quiet:
         click.echo(in_options(sweep_text(found)))
-        if output is not None:
-            click.echo(f"\nWritten: {output}")
+        written = [str(path) for path in (output, report) if path is not None]
+        if written:
+            click.echo(f"\nWritten: {', '.join(written)}")
 
 
-def _swept(file: Path, keys: list[str], show: bool, **given: Any) -> Sweep:
+def _write_report(
+    adata: AnnData, found: Sweep, run: dict[str, Any], report: Path, source: str, overwrite: bool
+) -> None:
+    from harmonypy_lite.page.of_sweep import write_sweep_report
+
+    how: Any = {"command": Program.running().typed(), "source": source, "overwrite": overwrite}
+    write_sweep_report(adata, found, report, run, **how)
+
+
+def _swept(
+    file: Path, keys: list[str], show: bool, **given: Any
+) -> tuple[AnnData, Sweep, dict[str, Any]]:
+    """Return the cells that were read, the sweep, and the arguments that all its runs had."""
     from tqdm import tqdm
 
     from harmonypy_lite.cases import checked_values
@@ -167,20 +195,13 @@ def _swept(file: Path, keys: list[str], show: bool, **given: Any) -> Sweep:
         if given.get(entry.name) not in (None, ())
     }
     adata = read_parts(file, [*keys, *([label] if label else [])], [basis])
+    run = {"key": keys, "label_key": label, "basis": basis, "missing": missing, **named}
     total = len(values) * counts["n_seeds"]
     with tqdm(total=total, disable=not show, unit="run", leave=False) as bar:
-        return sweep_theta(
-            adata,
-            keys,
-            label_key=label,
-            basis=basis,
-            vary=vary,
-            values=values,
-            missing=missing,
-            progress=lambda step: bar.update(),
-            **counts,
-            **named,
+        found = sweep_theta(
+            adata, vary=vary, values=values, progress=lambda step: bar.update(), **counts, **run
         )
+    return adata, found, run
 
 
 def _numbers(vary: str, text: str) -> list[Any]:
