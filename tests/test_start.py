@@ -97,17 +97,6 @@ def test_centroids__do_not_depend_on_the_lengths_of_cells() -> None:
     np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-@pytest.mark.parametrize("together", [1, 7, 299, 300])
-def test_centroids__are_those_of_all_cells_at_once(
-    monkeypatch: pytest.MonkeyPatch, together: int
-) -> None:
-    Z = twin.frozen(np.random.default_rng(0).normal(size=(300, 5)))
-    whole = start_centroids(Z, 20, np.random.default_rng(0))
-    monkeypatch.setattr(start, "_TOGETHER", together)
-    parts = start_centroids(Z, 20, np.random.default_rng(0))
-    np.testing.assert_allclose(parts, whole, atol=1e-6)
-
-
 @pytest.mark.parametrize("kind", ["zero", "one place", "fewer than clusters", "mostly zero"])
 def test_centroids__of_degenerate_cells_are_unit_rows(kind: str) -> None:
     Z = np.random.default_rng(0).normal(size=(50, 4))

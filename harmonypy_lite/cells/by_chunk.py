@@ -327,8 +327,7 @@ class ChunkwiseCells:
 
     def _moments(self, M: np.ndarray, G: np.ndarray, squares: np.ndarray) -> Moments:
         to_float, combinations = self._work.fixed.to_float, self._arrangement.combinations
-        # one pass: both are powers of two
-        level_sum = (M * (self._unit / self._work.fixed.scale)).transpose(2, 0, 1)
+        level_sum = to_float(M).transpose(2, 0, 1) * self._unit
         square_sum = to_float(squares) * self._unit**2
         if self._n_covariates == 1:
             return Moments(level_sum, None, None, square_sum)

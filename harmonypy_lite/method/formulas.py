@@ -22,8 +22,7 @@ def turned(Y: np.ndarray, directions: np.ndarray) -> np.ndarray:
 
 def expected(n: np.ndarray, level_share: np.ndarray) -> np.ndarray:
     """E_kb = n_k Pr_b: cells of level b in cluster k if levels were spread evenly (2019, eq. 5)."""
-    # laid out as O is, level by level: tables of two orders are several times slower to combine
-    return np.multiply.outer(level_share, n).T
+    return n[:, None] * level_share[None, :]
 
 
 def discounted_theta(

@@ -16,9 +16,6 @@ import numpy as np
 from harmonypy_lite.errors import NumericalError
 from harmonypy_lite.method.passes import Moments
 
-#: Clusters solved at a time: of more, the numbers leave the cache.
-_TOGETHER = 16
-
 
 class Effects(NamedTuple):
     """What the regression found."""
@@ -105,12 +102,7 @@ def solve(
         return penalties.effects(O, moments)
     S, combinations, weight, _ = moments
     if combinations is None or weight is None:
-        intercept = np.empty((S.shape[0], S.shape[2]))
-        W = np.empty(S.transpose(1, 0, 2).shape).transpose(1, 0, 2)  # level by level, as it is used
-        for at in range(0, len(S), _TOGETHER):
-            some = slice(at, at + _TOGETHER)
-            own = S[some].copy(), O[some], penalties[some], kept[some]
-            W[some], intercept[some] = _solve_one_covariate(*own)
+        W, intercept = _solve_one_covariate(S, O, penalties, kept)
         return Effects(W, intercept, ~kept)
     W = np.zeros_like(S)
     intercept = np.zeros((S.shape[0], S.shape[2]))

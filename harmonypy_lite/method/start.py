@@ -16,8 +16,6 @@ from harmonypy_lite.method.formulas import unit_rows
 #: Cells per cluster that the start looks at; more do not improve it.
 CELLS_PER_CLUSTER = 256
 _LLOYD_ITERATIONS = 10
-#: Cells compared with the centroids at a time: their cosines stay in the cache.
-_TOGETHER = 2048
 #: As many starts as make together about so many clusters; at most 8, at least 1.
 _CLUSTERS_TRIED = 160
 #: Share of the centroids that are drawn evenly from the cells.
@@ -56,24 +54,15 @@ def _spherical_k_means(
     Y = U[_seed(U, n_clusters, rng)]
     tightness = 0.0
     for _ in range(_LLOYD_ITERATIONS):
-        nearest, most = _nearest(U, Y)
+        cosine = U @ Y.T
+        most = cosine.max(axis=1)
+        nearest = (cosine == most[:, None]).argmax(axis=1)  # as cosine.argmax, which is slower
         tightness = float(most.sum(dtype=np.float64))
         moved = _mean_directions(U, nearest, Y)
         if np.array_equal(moved, Y):
             break
         Y = moved
     return Y, tightness
-
-
-def _nearest(U: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the centroid nearest to each cell, and the cosine to it."""
-    nearest, most = np.empty(len(U), np.int64), np.empty(len(U), U.dtype)
-    for first in range(0, len(U), _TOGETHER):
-        part = slice(first, first + _TOGETHER)
-        cosine = U[part] @ Y.T
-        most[part] = cosine.max(axis=1)
-        nearest[part] = (cosine == most[part, None]).argmax(axis=1)  # as argmax, which is slower
-    return nearest, most
 
 
 def _seed(U: np.ndarray, n_clusters: int, rng: np.random.Generator) -> np.ndarray:
