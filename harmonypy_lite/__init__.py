@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from harmonypy_lite.estimator import Harmony
     from harmonypy_lite.io import integrate_file, integrate_files
+    from harmonypy_lite.mapped_files import map_file
     from harmonypy_lite.model import HarmonyModel
     from harmonypy_lite.page import write_report
     from harmonypy_lite.params import HarmonyParams
@@ -60,6 +61,7 @@ __all__ = [
     "datasets",
     "integrate_file",
     "integrate_files",
+    "map_file",
     "metrics",
     "pl",
     "pp",
@@ -80,6 +82,7 @@ _HOME = {
     "NumericalError": "errors",
     "integrate_file": "io",
     "integrate_files": "io",
+    "map_file": "mapped_files",
     "run_harmony": "compat",
     "write_report": "page",
 }

@@ -11,6 +11,7 @@ from harmonypy_lite._version import __version__
 from harmonypy_lite.commands.fed import fed
 from harmonypy_lite.commands.info import info
 from harmonypy_lite.commands.integrate import integrate
+from harmonypy_lite.commands.map_cells import map_cells
 from harmonypy_lite.commands.score import score
 from harmonypy_lite.commands.sweep import sweep
 from harmonypy_lite.program import Program, verbosity
@@ -31,7 +32,7 @@ def program() -> None:
     """  # noqa: D301 - click wants the character \b itself
 
 
-for command in (integrate, info, score, fed, sweep):
+for command in (integrate, info, map_cells, score, fed, sweep):
     program.add_command(command)
 
 

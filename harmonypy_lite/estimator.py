@@ -225,7 +225,7 @@ class Harmony(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         Raises
         ------
         InvalidInput
-            For other cells, or where all were of one batch and nothing was learned.
+            For other cells.
 
         Examples
         --------
@@ -241,7 +241,7 @@ class Harmony(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
                 "X is not what the fit was given: the model is made of the same cells in the same "
                 "order."
             )
-        return model_of(self._replay, self._design, self.summary_, [Z])
+        return model_of(self._replay, self._design, self._params, self.summary_, lambda: [Z])
 
     def save(self, path: str | os.PathLike[str], X: Any, *, overwrite: bool = False) -> Path:
         """Write what the fit learned to an .h5 file, which `HarmonyModel.load` reads.
@@ -277,7 +277,7 @@ class Harmony(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: i
         check_same_order(X, batch)
         Z = self._checked(X, reset=True)
         done = integrate_embedding(Z, frame, params, missing=self.missing, record=True)
-        self._names = list(frame.columns)
+        self._names, self._params = list(frame.columns), params
         self._known = KnownCells(Z, done.design.codes)
         self._design, self._replay = done.design, done.replay
         self._keep(done)

@@ -21,7 +21,7 @@ from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.files import appending
 from harmonypy_lite.files.inputs import Inputs, Stacked
 from harmonypy_lite.params import HarmonyParams
-from harmonypy_lite.run import Progress, plain_parameters, versions
+from harmonypy_lite.run import Progress, Replay, plain_parameters, versions
 from harmonypy_lite.scratch import folder_of, scratch_folder
 from harmonypy_lite.threads import worker_count
 
@@ -46,6 +46,8 @@ class Request:
         Bytes that the output takes in the file system of `scratch`.
     progress
         Called after each round.
+    record
+        Whether to keep the tables of every iteration.
     """
 
     paths: tuple[Path, ...]
@@ -59,6 +61,7 @@ class Request:
     resume: bool
     space: int = 0
     progress: Callable[[Progress], None] | None = None
+    record: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class Done:
         Whether a killed run was taken up.
     folder
         Where the scratch files are, if there are any.
+    design, replay
+        As in `Integration`.
     """
 
     batches: Iterator[np.ndarray]
@@ -82,6 +87,8 @@ class Done:
     choice: Choice
     resumed: bool = False
     folder: Path | None = None
+    design: Design | None = None
+    replay: Replay | None = None
 
 
 def load_of(embedding: Any, request: Request, n_levels: int) -> Load:
@@ -123,10 +130,10 @@ def _in_memory(
     Z = embedding[0 : inputs.n_cells]
     close()
     params = replace(request.params, memory=choice.mode)
-    done = integrate_embedding(Z, design, params, progress=request.progress)
+    done = integrate_embedding(Z, design, params, record=request.record, progress=request.progress)
     # how the cells were held is no property of the result
     done.summary["parameters"]["memory"] = request.params.memory
-    return Done(iter([done.embedding]), done.summary, choice)
+    return Done(iter([done.embedding]), done.summary, choice, design=design, replay=done.replay)
 
 
 def design_of(inputs: Inputs, request: Request, codes: Any) -> Design:
@@ -156,13 +163,27 @@ def _on_disk(
         stack.callback(codes.close)
         design = design_of(inputs, request, codes)
         run = integrate_stream(
-            embedding, design, request.params, folder.path, journal=True, progress=request.progress
+            embedding,
+            design,
+            request.params,
+            folder.path,
+            journal=True,
+            record=request.record,
+            progress=request.progress,
         )
         done = stack.enter_context(run)
         close()
         needed = replace(load, n_levels=design.n_levels).memory("scratch")
         choice = replace(choice, needed=needed)
-        yield Done(done.batches, done.summary, choice, folder.resumed, folder.path)
+        yield Done(
+            done.batches,
+            done.summary,
+            choice,
+            folder.resumed,
+            folder.path,
+            design=design,
+            replay=done.replay,
+        )
 
 
 def _named(request: Request) -> dict[str, Any]:

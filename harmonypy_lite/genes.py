@@ -14,6 +14,7 @@ import numpy as np
 
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.files.tables import Array
+from harmonypy_lite.threads import Workers
 
 log = logging.getLogger("harmonypy_lite")
 
@@ -61,18 +62,23 @@ class GeneSpace:
         return {f"gene_{name}": np.asarray(getattr(self, name), np.float32) for name in _FIELDS}
 
     def scaled(self, values: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """Scale values (n, g) of the genes at the places `own` (g,)."""
-        values = (values - self.mean[own]) / self.sd[own]
-        return values if self.clip is None else np.clip(values, -self.clip, self.clip)
+        """Scale values (n, g) of the genes at the places `own` (g,), in place."""
+        values -= self.mean[own]
+        values /= self.sd[own]
+        return values if self.clip is None else np.clip(values, -self.clip, self.clip, out=values)
 
     def project(self, rows: Any, places: Places) -> np.ndarray:
         """Return the embedding (n, d) of cells x genes (n, all genes), dense or sparse.
 
         Genes that the cells lack stand at their mean, which says nothing.
         """
-        values = normalised(rows, places.columns, self.target_sum)
-        Z = self.scaled(values, places.own) @ self.loadings[places.own]
-        return np.asarray(Z - self.offset, np.float32)
+        loadings = self.loadings[places.own]
+        Z = np.empty((rows.shape[0], loadings.shape[1]), np.float32)
+        with Workers(1):  # the bytes of a product may depend on the threads of BLAS
+            for part in _parts(len(Z)):
+                values = normalised(rows[part], places.columns, self.target_sum)
+                Z[part] = self.scaled(values, places.own) @ loadings - self.offset
+        return Z
 
 
 @dataclass(frozen=True)
@@ -138,9 +144,9 @@ def normalised(rows: Any, columns: np.ndarray, target_sum: float | None) -> np.n
     import scipy.sparse
 
     sparse = scipy.sparse.issparse(rows)
-    depth = np.asarray(rows.sum(axis=1), np.float64).reshape(-1, 1)
+    depth = np.asarray(rows.sum(axis=1, dtype=np.float64)).reshape(-1, 1)
     some = rows.tocsr()[:, columns].toarray() if sparse else np.asarray(rows)[:, columns]
-    values = some.astype(np.float32)
+    values = np.array(some, np.float32, order="C")  # products are rounded by the layout
     if target_sum is None:
         return values
     values *= (target_sum / np.where(depth > 0, depth, 1.0)).astype(np.float32)
@@ -152,8 +158,6 @@ def learn_genes(
     rows: Callable[[slice], Any],
     embedding: np.ndarray,
     loadings: np.ndarray,
-    *,
-    counts: bool,
 ) -> GeneSpace:
     """Find how an embedding was made, and prove it by making it again.
 
@@ -162,14 +166,12 @@ def learn_genes(
     names
         All genes.
     rows
-        Gives some rows of the cells x genes.
+        Gives some rows of the cells x genes: counts, what the PCA was made of, or what was
+        scaled for it.
     embedding
         (N, d) what was made of all of them.
     loadings
         (genes, d), 0 for genes that were not used.
-    counts
-        Whether the rows hold counts; otherwise they are what the PCA was made of, or was scaled
-        from.
 
     Raises
     ------
@@ -181,8 +183,8 @@ def learn_genes(
     n = len(embedding)
     best: tuple[float, GeneSpace | None] = (np.inf, None)
     targets: list[float | None] = [None]
-    if counts:
-        depth = [np.asarray(rows(part).sum(axis=1)).ravel() for part in _parts(n)]
+    if are_counts(rows(slice(0, min(_ROWS, n)))):
+        depth = [np.asarray(rows(part).sum(axis=1, dtype=np.float64)).ravel() for part in _parts(n)]
         median = float(np.median(np.concatenate(depth)))
         targets = [1e4, median]
     for target in targets:
@@ -207,7 +209,7 @@ def learn_genes(
             f"{error:.0%}): give the layer with the counts or the values of the PCA, or keep the "
             "model without genes and project new cells yourself."
         )
-    return found
+    return genes_of(found.header(), found.arrays())  # as it will be read again
 
 
 def _parts(n: int) -> list[slice]:
@@ -266,3 +268,43 @@ def genes_of(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Gen
         raise InvalidInput("the deviations of the genes must be positive")
     target, clip = header.get("target_sum"), header.get("clip")
     return GeneSpace(tuple(header["names"]), mean, sd, loadings, offset, target, clip)
+
+
+def are_counts(some: Any) -> bool:
+    """Tell counts from other values, by some rows (n, genes)."""
+    import scipy.sparse
+
+    stored = np.asarray(some.data if scipy.sparse.issparse(some) else some)
+    return bool((stored >= 0).all() and (stored == np.floor(stored)).all())
+
+
+def check_values(some: Any, space: GeneSpace) -> None:
+    """Refuse counts where the space takes normalised values, and the other way round.
+
+    Examples
+    --------
+    >>> g = np.ones(1)
+    >>> space = GeneSpace(("CD3E",), g, g, np.ones((1, 1)), np.zeros(1), 1e4, None)
+    >>> check_values(np.array([[0.5]]), space)
+    Traceback (most recent call last):
+    harmonypy_lite.errors.InvalidInput: The query holds no counts, the model was made of counts: \
+give the layer that holds them.
+    """
+    import scipy.sparse
+
+    stored = np.asarray(some.data if scipy.sparse.issparse(some) else some).ravel()
+    if stored.dtype.kind not in "iufb":
+        raise InvalidInput(f"The query holds {stored.dtype} values: numbers are needed.")
+    if not np.isfinite(stored).all():
+        raise InvalidInput("The query has NaN or infinite values: fill them in.")
+    counts = are_counts(some)
+    if space.target_sum is not None and not counts:
+        raise InvalidInput(
+            "The query holds no counts, the model was made of counts: give the layer that holds "
+            "them."
+        )
+    if space.target_sum is None and counts and stored.size and stored.max() > 30:
+        raise InvalidInput(
+            "The query holds counts, the model was made of normalised values: normalise them in "
+            "the same way, or give the layer that holds them."
+        )

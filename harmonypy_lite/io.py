@@ -28,6 +28,7 @@ from harmonypy_lite.execution import (
 from harmonypy_lite.files import output
 from harmonypy_lite.files.inputs import Inputs, PathLike, Unchanged, open_inputs, sources_of
 from harmonypy_lite.files.stores import CellStore, NewParts
+from harmonypy_lite.keeping_files import FileModel
 from harmonypy_lite.lookup import (
     check_adjusted_basis,
     check_basis,
@@ -124,6 +125,8 @@ def integrate_files(
     memory: str | int | None = None,
     scratch: PathLike | None = None,
     resume: bool = False,
+    save_model: PathLike | None = None,
+    save_genes: bool = False,
     progress: Callable[[Progress], None] | None = None,
     on_written: Callable[[list[Path]], None] = lambda paths: None,
 ) -> list[FileResult]:
@@ -153,7 +156,7 @@ def integrate_files(
     preprocess
         Make the PCA first, see :func:`harmonypy_lite.pp.preprocess`; one file only, in memory.
     layer
-        Where the counts are, for `preprocess`; by default X.
+        Where the counts are, for `preprocess` and `save_genes`; by default X.
     protect
         Biological columns of obs; their confounding with the keys is reported, and warned of.
     memory
@@ -163,6 +166,10 @@ def integrate_files(
         An existing folder for scratch files; by default that of the (first) output.
     resume
         Go on where a run with the same input and parameters was killed, if there was one.
+    save_model
+        A new .h5 file for what the run learned, by which :func:`map_file` places new cells.
+    save_genes
+        Keep in it how the PCA was made of the genes, so that counts can be placed; one file only.
     progress
         Called after each round.
     on_written
@@ -185,35 +192,35 @@ def integrate_files(
     >>> [each.path.name for each in done]
     ['a_harmony.h5ad', 'b_harmony.h5ad']
     """
-    protected = check_protected(protect, key_list(key))
-    check_adjusted_basis(adjusted_basis, basis)
-    _check_preprocess(preprocess, basis, layer, paths, resume)
-    sources = sources_of(paths)
+    protected, sources = check_protected(protect, key_list(key)), sources_of(paths)
+    _check_names(preprocess, basis, adjusted_basis, None if save_genes else layer, paths, resume)
+    model = FileModel(_path(save_model), save_genes, layer, overwrite).checked(sources)
     targets = output.plan_all(sources, _path(out), in_place=in_place, overwrite=overwrite)
     files_in, keys = tuple(target.source for target in targets), key_list(key)
     folder, params = _path(scratch) or targets[0].path.parent, params or HarmonyParams()
     how = params, missing, memory, folder, resume
-    request = Request(files_in, [], keys, basis, *how, progress=progress)
+    record = save_model is not None
+    request = Request(files_in, [], keys, basis, *how, progress=progress, record=record)
     take_back(request)
     request = replace(request, before=(unchanged := Unchanged(sources)).before)
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as files:
         compiling = stack.enter_context(compile_clock())
         inputs = files.enter_context(open_inputs(sources))
         promised = _promised(adjusted_basis, basis if preprocess else None)
-        for store in inputs.stores:
-            _check_store(store, [*request.keys, *protected], basis, preprocess)
-            _check_clashes(store, promised, overwrite)
-        targets = [settled(*each, promised) for each in zip(targets, inputs.stores, strict=True)]
-        confounding = _confounding(inputs, request.keys, protected)
+        _check_stores(inputs, [*request.keys, *protected], basis, promised, preprocess, overwrite)
+        targets = list(map(settled, targets, inputs.stores, [promised] * len(targets)))
+        more = _confounding(inputs, request.keys, protected)
         if preprocess:
             made, done = _preprocessed(inputs, request, layer, targets[0])
+            model = model.learn(inputs, basis, made)
         else:
-            made = NewParts(obsm={})
+            model, made = model.learn(inputs, basis), NewParts(obsm={})
             request = _with_space(inputs, request, targets)
             done = stack.enter_context(executed(inputs, request, files.close))
         files.close()
         unchanged.check()
-        done = replace(done, summary=done.summary | confounding)
+        done = replace(done, summary=done.summary | more)
+        model.keep(done, made, request)
         write_results(targets, inputs, done, made, adjusted_basis=adjusted_basis, basis=basis)
         on_written([Path(target.shown) for target in targets])
     made_by = done.summary, done.choice, done.resumed, compiling()
@@ -259,6 +266,19 @@ def plan_files(
     return load, choose(load, memory)
 
 
+def _check_stores(
+    inputs: Inputs,
+    columns: Sequence[str],
+    basis: str,
+    promised: NewParts,
+    preprocess: bool,
+    overwrite: bool,
+) -> None:
+    for store in inputs.stores:
+        _check_store(store, columns, basis, preprocess)
+        _check_clashes(store, promised, overwrite)
+
+
 def _check_store(store: CellStore, columns: Sequence[str], basis: str, preprocess: bool) -> None:
     check_columns(columns, store.columns())
     if not preprocess:
@@ -299,14 +319,27 @@ def _preprocessed(
         choice = replace(choice, mode="lean")
     params = replace(request.params, memory=choice.mode)
     done = integrate_embedding(
-        embedding, batches, params, missing=request.missing, progress=request.progress
+        embedding,
+        batches,
+        params,
+        missing=request.missing,
+        record=request.record,
+        progress=request.progress,
     )
-    return made, Done(iter([done.embedding]), done.summary, choice)
+    return made, Done(
+        iter([done.embedding]), done.summary, choice, design=done.design, replay=done.replay
+    )
 
 
-def _check_preprocess(
-    preprocess: bool, basis: str, layer: str | None, paths: Sequence[PathLike], resume: bool
+def _check_names(
+    preprocess: bool,
+    basis: str,
+    adjusted_basis: str,
+    layer: str | None,
+    paths: Sequence[PathLike],
+    resume: bool,
 ) -> None:
+    check_adjusted_basis(adjusted_basis, basis)
     if preprocess:
         check_result_name(basis, argument="basis")
         if len(paths) > 1 or resume:

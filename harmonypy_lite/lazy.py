@@ -11,7 +11,7 @@ import itertools
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,15 @@ class LazyIntegration:
     ----------
     embedding
         (N, d) float32 Dask array, chunked as the input was.
-    summary, outcome
+    summary, outcome, design, replay
         As in `Integration`.
     """
 
     embedding: Any
     summary: dict[str, Any]
     outcome: Outcome | None
+    design: Design
+    replay: Replay | None
 
 
 def is_dask(array: Any) -> bool:
@@ -147,7 +149,15 @@ def _on_disk(
         ) as done,
     ):
         lazy = _recipe(embedding, design, done.replay)
-        return LazyIntegration(lazy, done.summary, done.outcome)
+        return LazyIntegration(lazy, done.summary, done.outcome, design, done.replay)
+
+
+def partitions(embedding: Any) -> Iterator[np.ndarray]:
+    """Give the rows of a Dask array, one partition after another."""
+    for block in embedding.blocks:
+        Z = np.require(as_floats(np.asarray(block.compute())), requirements=["C", "W"])
+        if len(Z):
+            yield Z
 
 
 class _Partitions:
@@ -201,7 +211,8 @@ def _on_workers(
     seconds = time.perf_counter() - began
     summary = summarise(embedding.shape, design, setting.params, outcome, seconds)
     warn_if_unsettled(outcome, params)
-    return LazyIntegration(_recipe(embedding, design, replay), summary, outcome)
+    lazy = _recipe(embedding, design, replay)
+    return LazyIntegration(lazy, summary, outcome, design, replay)
 
 
 def _terms(

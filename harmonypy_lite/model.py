@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from harmonypy_lite.batches import check_rows, columns_like
-from harmonypy_lite.design import Design, design_like
+from harmonypy_lite.batches import batch_columns
+from harmonypy_lite.design import Design
 from harmonypy_lite.embedding import as_embedding
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.files.tables import (
@@ -23,15 +23,26 @@ from harmonypy_lite.files.tables import (
     write_tables,
 )
 from harmonypy_lite.genes import GeneSpace
-from harmonypy_lite.levels import MISSING_LEVEL
+from harmonypy_lite.method import start
+from harmonypy_lite.method.mapping import assignments
 from harmonypy_lite.method.model import Reference, ReferenceSums, unit_rows
+from harmonypy_lite.method.rules import Setting, setting_for
 from harmonypy_lite.model_parts import arrays_of, expected_arrays, header_of, parts_of
-from harmonypy_lite.recognition import digests
+from harmonypy_lite.params import HarmonyParams
+from harmonypy_lite.placing import ROWS, placed, plan
+from harmonypy_lite.recognition import fingerprint
 from harmonypy_lite.run import Replay
+from harmonypy_lite.stream import Sample
 from harmonypy_lite.threads import Workers
 
-#: Cells that are looked at together. Sums are rounded in this order, so it is part of the result.
-_ROWS = 4096
+
+class Placed(NamedTuple):
+    """Cells beside those of a run."""
+
+    embedding: np.ndarray  # (n, d) float32
+    distance: np.ndarray  # (n,) Mahalanobis's distance from the run's clusters, before any move
+    n_replayed: int  # cells of levels that the run saw
+    n_mapped: int  # cells of new levels
 
 
 @dataclass(frozen=True)
@@ -134,49 +145,89 @@ class HarmonyModel:
         except InvalidInput as error:
             raise InvalidInput(f"{path} cannot be used: {error}") from None
 
-    def replayed(self, X: Any, batch: Any, place: np.ndarray | None = None) -> np.ndarray:
-        """Move cells of known levels as the cells of their levels were moved.
-
-        Parameters
-        ----------
-        X
-            (n, d) cells x dimensions.
-        batch
-            (n,) or (n, C) as in `Harmony.fit`, with levels that the run saw.
-        place
-            (n,) which cells of the run these are, which get the bytes that they had there; by
-            default they are new cells.
+    def transform(
+        self,
+        X: Any,
+        batch: Any = None,
+        *,
+        levels: str | None = None,
+        place: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Place cells beside those of the run; see :meth:`place`, which also says how far they are.
 
         Returns
         -------
         numpy.ndarray
             (n, d) float32.
 
-        Raises
-        ------
-        InvalidInput
-            For levels that the run did not see.
-
         Examples
         --------
         >>> from harmonypy_lite import Harmony
         >>> X = np.random.default_rng(0).normal(size=(60, 3))
         >>> harmony = Harmony(n_clusters=2)
-        >>> Z = harmony.fit_transform(X, ["a", "b"] * 30)
-        >>> again = harmony.model(X).replayed(X[[5, 4]], ["b", "a"], place=np.array([5, 4]))
-        >>> np.array_equal(again, Z[[5, 4]])
-        True
+        >>> Z, model = harmony.fit_transform(X, ["a", "b"] * 30), harmony.model(X)
+        >>> some = np.array([5, 4])
+        >>> again = model.transform(X[some], ["b", "a"], levels="known", place=some)
+        >>> np.array_equal(again, Z[some]), model.transform(X + 1, ["c"] * 60).shape
+        (True, (60, 3))
+        """
+        return self.place(X, batch, levels=levels, place=place).embedding
+
+    def place(
+        self,
+        X: Any,
+        batch: Any = None,
+        *,
+        levels: str | None = None,
+        place: np.ndarray | None = None,
+    ) -> Placed:
+        """Place cells beside those of the run.
+
+        Cells of levels that the run saw are moved as the cells of these levels were. Cells of new
+        levels are placed by Symphony's equations, all of a call together: soft assignment to the
+        run's clusters, then one ridge regression per cluster with the run's cells at rest.
+
+        Parameters
+        ----------
+        X
+            (n, d) cells x dimensions, in the embedding that the run was given.
+        batch
+            (n,) or (n, C) batch of each cell; None: all cells are of one new batch.
+        levels
+            Whether the levels are the run's ("known"), others whatever their names ("new"), or the
+            run's where it has them ("either"). By default new, if no name is the run's.
+        place
+            (n,) which cells of the run these are, which get the bytes that they had there; by
+            default they are new cells.
+
+        Raises
+        ------
+        InvalidInput
+            For levels that are not what was said, or could be either while nothing was said.
+
+        Examples
+        --------
+        >>> from harmonypy_lite import Harmony
+        >>> X = np.random.default_rng(0).normal(size=(60, 3))
+        >>> model = Harmony(n_clusters=2).fit(X, ["a", "b"] * 30).model(X)
+        >>> placed = model.place(X[:9], ["c"] * 9)
+        >>> placed.n_mapped, placed.distance.shape
+        (9, (9,))
         """
         Z = self.checked(X)
-        with_missing = any(MISSING_LEVEL in names for names in self.design.levels)
-        design = design_like(
-            columns_like(batch, self.design.given),
-            self.design,
-            missing="level" if with_missing else "refuse",
+        planned = plan(self, len(Z), None if batch is None else batch_columns(batch), levels)
+        at = None if place is None else np.asarray(place)
+
+        def batches() -> Iterator[np.ndarray]:
+            return (Z[first : first + ROWS] for first in range(0, len(Z), ROWS))
+
+        found = list(placed(self, planned, batches, at))
+        return Placed(
+            np.concatenate([moved for moved, _ in found]),
+            np.concatenate([distance for _, distance in found]),
+            planned.n_replayed,
+            planned.n_mapped,
         )
-        check_rows(Z, design)
-        # a new cell's block is drawn by its coordinates: no result depends on the other cells
-        return self.replay.correct(Z, design, digests(Z) if place is None else np.asarray(place))
 
     def checked(self, X: Any) -> np.ndarray:
         """Return cells (n, d) as the model takes them; refuses other numbers of dimensions."""
@@ -234,39 +285,57 @@ class HarmonyModel:
 
 
 def model_of(
-    replay: Replay | None, design: Design, summary: Mapping[str, Any], rows: Iterable[np.ndarray]
+    replay: Replay | None,
+    design: Design,
+    params: HarmonyParams,
+    summary: Mapping[str, Any],
+    rows: Callable[[], Iterable[np.ndarray]],
 ) -> HarmonyModel:
     """Make the model of a run, in one more look at its cells.
 
     Parameters
     ----------
     replay, design, summary
-        What the run left.
+        What the run left; no replay where all cells were of one batch, and stay as they are.
+    params
+        Its parameters.
     rows
-        The (n, d) cells as they were given to the run, batch by batch, in its order.
-
-    Raises
-    ------
-    InvalidInput
-        Nothing was corrected: there is no model of it.
+        Gives the (n, d) cells as they were given to the run, batch by batch, in its order.
     """
-    if replay is None:
-        raise InvalidInput(
-            "All cells are of one batch: nothing was learned that a model could keep. Give a "
-            "batch column with at least two levels, or leave the model out."
-        )
-    sums, at = None, 0
+    sums, at, mark = None, 0, 0
     with Workers(1):  # the bytes of a product may depend on the threads of BLAS
-        for Z in _in_batches(rows, _ROWS):
+        replay = replay or Replay(*_one_batch(design, params))
+        Y = None if replay.steps else _clusters(replay.setting, rows)
+        for Z in _in_batches(rows(), ROWS):
             place = np.arange(at, at + len(Z))
-            own = replace(design, codes=np.asarray(design.codes[at : at + len(Z)]))
-            R, z_hat = replay.assign_and_correct(Z, own, place)
+            if Y is None:
+                own = replace(design, codes=np.asarray(design.codes[at : at + len(Z)]))
+                R, z_hat = replay.assign_and_correct(Z, own, place)
+            else:
+                R, z_hat = assignments(Z.astype(np.float64), Y, replay.setting.sigma), Z
             sums = sums or ReferenceSums(R.shape[1], Z.shape[1])
             sums.add(R, Z, z_hat)
+            mark += fingerprint(Z, at)
             at += len(Z)
     assert sums is not None
     none = replace(design, codes=np.empty((0, len(design.covariates)), np.int32))
-    return HarmonyModel(replay, none, sums.finish(), dict(summary))
+    summary = {**summary, "fingerprint": str(mark % 2**64)}
+    return HarmonyModel(replay, none, sums.finish(), summary)
+
+
+def _one_batch(design: Design, params: HarmonyParams) -> tuple[Setting, list[Any], int]:
+    """Return a replay's parts for cells that nothing was to be corrected of."""
+    return setting_for(params, design), [], 0
+
+
+def _clusters(setting: Setting, rows: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
+    """Return (K, d) unit centroids of cells that were not clustered by a run."""
+    rng = np.random.default_rng(setting.params.rng)
+    sample, at = Sample(start.sample_cells(setting.n_cells, setting.n_clusters, rng)), 0
+    for Z in rows():
+        sample.see(Z, at)
+        at += len(Z)
+    return start.start_centroids(sample.rows, setting.n_clusters, rng)
 
 
 def _in_batches(parts: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:

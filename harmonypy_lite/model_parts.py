@@ -23,7 +23,7 @@ from harmonypy_lite.run import Replay
 FORMAT = "harmonypy_lite model"
 #: Raised when an older package could misread a newer file; older files stay readable.
 VERSION = 1
-_LARGEST = {"n_clusters": 10**5, "n_dims": 10**5, "n_blocks": 10**5, "n_steps": 10**4}
+_LARGEST = {"n_clusters": 10**5, "n_dims": 10**5, "n_blocks": 10**5}
 
 
 def header_of(
@@ -36,7 +36,8 @@ def header_of(
     """Return everything that is no array."""
     setting = replay.setting
     params = {p.name: getattr(setting.params, p.name) for p in fields(HarmonyParams)}
-    params["rng"] = 0  # what it decided is in the tables
+    # what the seed decided is in the tables; the others are without effect on the result
+    params |= {"rng": 0, "n_jobs": None, "memory": "fast"}
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -45,7 +46,7 @@ def header_of(
         "n_dims": n_dims,
         "n_clusters": setting.n_clusters,
         "n_steps": len(replay.steps),
-        "n_blocks": len(replay.steps[0][0]),
+        "n_blocks": _n_blocks(setting.params, setting.n_cells),
         "block_seed": replay.block_seed,
         "params": params,
         "covariates": list(design.covariates),
@@ -63,7 +64,8 @@ def arrays_of(
 ) -> dict[str, np.ndarray]:
     """Return the arrays."""
     setting, (K, d) = replay.setting, reference.mean.shape
-    centroids, tilts, effects = [], [], []
+    n_blocks, B = _n_blocks(setting.params, setting.n_cells), setting.theta.size
+    centroids, tilts, effects, S = [], [], [], len(replay.steps)
     for in_force, W in replay.steps:
         # all blocks are visited in the last round, which has one set of centroids
         assert all(np.array_equal(each.Yt, in_force[0].Yt) for each in in_force)
@@ -74,15 +76,19 @@ def arrays_of(
         "sigma": setting.sigma,
         "theta": setting.theta,
         "level_size": setting.level_size.astype(np.int64),
-        "centroids": np.asarray(centroids, np.float32),
-        "log_tilt": np.asarray(tilts, np.float32),
-        "effects": np.asarray(effects, np.float32),
+        "centroids": np.asarray(centroids, np.float32).reshape(S, K, d),
+        "log_tilt": np.asarray(tilts, np.float32).reshape(S, n_blocks, B, K),
+        "effects": np.asarray(effects, np.float32).reshape(S, K, B, d),
         "reference_size": reference.size,
         "reference_sum": reference.corrected_sum,
         "reference_mean": reference.mean,
         "reference_covariance": reference.covariance.astype(np.float32),
         **({} if genes is None else genes.arrays()),
     }
+
+
+def _n_blocks(params: HarmonyParams, n_cells: int) -> int:
+    return number_of_blocks(params.block_proportion, n_cells)
 
 
 def expected_arrays(header: Mapping[str, Any]) -> dict[str, Array]:
@@ -94,7 +100,8 @@ def expected_arrays(header: Mapping[str, Any]) -> dict[str, Array]:
             f"it has format {header.get('version')!r} (made by harmonypy_lite "
             f"{header.get('made_by')}), this version reads {VERSION}: upgrade harmonypy_lite"
         )
-    K, d, blocks, steps = (_number(header, name, most) for name, most in _LARGEST.items())
+    K, d, blocks = (_number(header, name, most) for name, most in _LARGEST.items())
+    steps = _number(header, "n_steps", 10**4, 0)
     _number(header, "n_cells", 2**40)
     levels = _texts(header, "levels", "covariates")
     B = sum(map(len, levels))
@@ -126,7 +133,7 @@ def _texts(header: Mapping[str, Any], name: str, beside: str) -> list[list[str]]
     if not isinstance(names, list) or not isinstance(found, list) or len(names) != len(found):
         raise InvalidInput(f"{name} and {beside} are no lists of one length")
     for each in [names, *found]:
-        if not isinstance(each, list) or not each or not all(isinstance(t, str) for t in each):
+        if not isinstance(each, list) or not all(isinstance(t, str) for t in each):
             raise InvalidInput(f"{name} and {beside} are no lists of texts")
         if len(set(each)) < len(each):
             raise InvalidInput(f"{name} or {beside} name one thing twice")
@@ -140,7 +147,7 @@ def parts_of(
     design = _design(header, arrays["level_size"])
     params = _params(header)
     n_cells = header["n_cells"]
-    if number_of_blocks(params.block_proportion, n_cells) != header["n_blocks"]:
+    if _n_blocks(params, n_cells) != header["n_blocks"]:
         raise InvalidInput("the number of blocks does not fit the parameters")
     per_covariate = [arrays["level_size"][levels].sum() for levels in design.level_slices()]
     if (arrays["level_size"] <= 0).any() or any(each != n_cells for each in per_covariate):
@@ -168,6 +175,8 @@ def parts_of(
     )
     summary = header.get("summary")
     genes = None if header.get("genes") is None else genes_of(header["genes"], arrays)
+    if bool(design.covariates) != bool(replay.steps):
+        raise InvalidInput("covariates and iterations do not fit each other")
     return replay, design, reference, summary if isinstance(summary, dict) else {}, genes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from harmonypy_lite.confounding import check_protected, warn_of_confounding
 from harmonypy_lite.design import design_from_columns
 from harmonypy_lite.errors import InvalidInput, warn
 from harmonypy_lite.files.elements import is_record, sparse_message
+from harmonypy_lite.keeping import Keeping
 from harmonypy_lite.lookup import (
     check_adjusted_basis,
     check_basis,
@@ -67,6 +69,9 @@ def harmony_integrate(
     memory: str = "fast",
     missing: str = "refuse",
     protect: str | Sequence[str] | None = None,
+    save_model: str | os.PathLike[str] | None = None,
+    store_model: bool = False,
+    save_genes: bool | str = False,
     verbose: bool | None = None,
 ) -> None:
     """Mix the batches of an embedding with Harmony.
@@ -96,6 +101,13 @@ def harmony_integrate(
     protect : default None
         Biological column(s) of ``adata.obs``; how far they are confounded with `key` (Cramer's V)
         is written to the record, and warned of where mixing batches would remove them.
+    save_model : default None
+        A new .h5 file for what the run learned, by which `tl.map_embedding` places new cells.
+    store_model : default False
+        Keep that in ``adata.uns["harmony_model"]``.
+    save_genes : default False
+        Keep in the model how the PCA was made of the genes in X (True) or a layer (its name), so
+        that counts can be placed; ``varm["PCs"]`` is needed, and the PCA is made again to be sure.
     verbose : default None
         Show a progress bar; by default on a terminal or in a notebook only.
 
@@ -144,6 +156,7 @@ def harmony_integrate(
     check_columns([*keys, *protected], adata.obs.columns)
     embedding = _embedding(adata, basis)
     _warn_of_foreign_record(adata)
+    keeping = Keeping(adata, basis, save_model, store_model, save_genes)
 
     from harmonypy_lite.progress import progress_bar
 
@@ -151,13 +164,19 @@ def harmony_integrate(
     if protected:
         summary["confounding"] = warn_of_confounding(adata.obs[keys], adata.obs[protected])
     with progress_bar(verbose) as progress:
-        done = _integrated(embedding, adata.obs[keys], params, missing, progress)
+        done = _integrated(embedding, adata.obs[keys], params, missing, progress, keeping.asked)
+    keeping.keep(done, embedding, params, summary)
     record = uns_record(done.summary | summary, basis=basis, adjusted_basis=adjusted_basis)
     _store(adata, adjusted_basis, done.embedding, record)
 
 
 def _integrated(
-    embedding: Any, batches: Any, params: HarmonyParams, missing: str, progress: Any
+    embedding: Any,
+    batches: Any,
+    params: HarmonyParams,
+    missing: str,
+    progress: Any,
+    record: bool,
 ) -> Integration | LazyIntegration:
     from harmonypy_lite.lazy import integrate_lazy, is_dask
 
@@ -168,7 +187,9 @@ def _integrated(
         return integrate_lazy(embedding, design, params, progress=progress)
     from harmonypy_lite.run import integrate_embedding
 
-    return integrate_embedding(embedding, batches, params, missing=missing, progress=progress)
+    return integrate_embedding(
+        embedding, batches, params, missing=missing, record=record, progress=progress
+    )
 
 
 def _warn_of_foreign_record(adata: AnnData) -> None:

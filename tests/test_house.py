@@ -22,10 +22,11 @@ ENTRY_POINTS = {
     ("datasets/simulated.py", "simulate"),
     ("estimator.py", "__init__"),
     ("io.py", "integrate_files"),
+    ("mapped_files.py", "map_file"),
     ("metrics/score.py", "score"),
     ("pp.py", "harmony_integrate"),
-    ("tl.py", "diagnose"),
-    ("tl.py", "sweep_theta"),
+    ("tl/theta.py", "diagnose"),
+    ("tl/theta.py", "sweep_theta"),
 }
 
 

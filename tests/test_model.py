@@ -42,7 +42,7 @@ def test_model__gives_training_cells_back_to_the_byte_in_any_order(options, tmp_
     Z = harmony.fit_transform(X, batch)
     model = HarmonyModel.load(harmony.save(tmp_path / "m.h5", X))
     order = np.random.default_rng(0).permutation(N)[:400]
-    again = model.replayed(X[order], batch[order], place=order)
+    again = model.transform(X[order], batch[order], levels="known", place=order)
     np.testing.assert_array_equal(again, Z[order])
 
 
@@ -67,8 +67,9 @@ def test_reference__sums_are_those_of_the_assignments(fitted, path) -> None:
 
 
 def test_model__has_the_same_bytes_however_the_cells_come(fitted) -> None:
-    whole = model_of(fitted._replay, fitted._design, {}, [X])
-    parts = model_of(fitted._replay, fitted._design, {}, np.array_split(X, 7))
+    run = fitted._replay, fitted._design, fitted._params, {}
+    whole, parts = model_of(*run, lambda: [X]), model_of(*run, lambda: np.array_split(X, 7))
+    assert whole.summary == parts.summary
     for name, array in whole._arrays().items():
         np.testing.assert_array_equal(parts._arrays()[name], array)
 
@@ -80,12 +81,14 @@ def test_save__refuses_other_cells_and_existing_files(fitted, path) -> None:
         fitted.save(path, X)
 
 
-def test_save__says_when_nothing_was_learned(tmp_path) -> None:
+def test_model__of_one_batch_has_clusters_and_moves_nothing(tmp_path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HarmonyWarning)
-        harmony = Harmony().fit(X, ["a"] * N)
-    with pytest.raises(InvalidInput, match="nothing was learned"):
-        harmony.save(tmp_path / "m.h5", X)
+        harmony = Harmony(n_clusters=3).fit(X, ["a"] * N)
+    model = HarmonyModel.load(harmony.save(tmp_path / "m.h5", X))
+    assert model.reference.size.sum() == pytest.approx(N)
+    np.testing.assert_array_equal(model.transform(X, ["a"] * N, levels="known"), X)
+    np.testing.assert_allclose(model.transform(X, ["q"] * N), X, atol=0.1)
 
 
 def header(file: h5py.File) -> dict:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from harmonypy_lite.params import HarmonyParams
 
 _FILE_OPTIONS = ("in_place", "overwrite", "missing", "preprocess", "layer", "protect", "memory")
+_MODEL_OPTIONS = ("save_model", "save_genes")
 _SCRATCH_OPTIONS = ("scratch", "resume")
 
 
@@ -85,7 +86,7 @@ _SCRATCH_OPTIONS = ("scratch", "resume")
     "--layer",
     section=INPUT,
     metavar="NAME",
-    help="Layer with the counts for --preprocess; by default X.",
+    help="Layer with the counts for --preprocess and --save-genes; by default X.",
 )
 @output_option(
     "The new file, for several inputs a folder; by default NAME_harmony.h5ad beside the input."
@@ -113,6 +114,19 @@ _SCRATCH_OPTIONS = ("scratch", "resume")
     section=OUTPUT,
     metavar="COLUMN",
     help="Column of cell types, for the report only.",
+)
+@option(
+    "--save-model",
+    section=OUTPUT,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write what the run learned to a new .h5 file, by which `map` places new cells.",
+)
+@option(
+    "--save-genes",
+    section=OUTPUT,
+    is_flag=True,
+    help="Keep in the model how the PCA was made of the genes, so that counts can be placed.",
 )
 @option(
     "--memory",
@@ -172,7 +186,7 @@ def integrate(
       harmonypy-lite integrate big.h5ad --key sample --memory 2G --scratch /disk --in-place
     """  # noqa: D301
     started = time.perf_counter()
-    how = {n: given.pop(n) for n in (*_FILE_OPTIONS, *_SCRATCH_OPTIONS)}
+    how = {n: given.pop(n) for n in (*_FILE_OPTIONS, *_MODEL_OPTIONS, *_SCRATCH_OPTIONS)}
     names = {n: given.pop(n) for n in ("basis", "adjusted_basis")}
     out, report, label = (given.pop(n) for n in ("output", "report", "label"))
     params = params_from(given)

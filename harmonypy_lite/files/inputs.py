@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.files.stores import CellStore, check_readable, open_store
+from harmonypy_lite.files.readable import check_readable
+from harmonypy_lite.files.stores import CellStore, open_store
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,6 +6,7 @@ A file behind :class:`CellStore` is read part by part: a matrix X of 20 GB is ne
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +17,13 @@ import numpy as np
 
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.files import appending, elements
-from harmonypy_lite.lookup import check_basis, check_columns, nearest
+from harmonypy_lite.files.readable import check_readable
+from harmonypy_lite.lookup import check_basis, check_columns
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger("harmonypy_lite")
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,13 @@ class CellStore(Protocol):
         """Return X or a layer (n_cells, genes), dense or sparse: the one read of a large part."""
 
     def genes(self) -> list[str]:
-        """Return the names of the genes of X."""
+        """Return the names of the genes, the index of var."""
+
+    def loadings(self) -> np.ndarray:
+        """Return ``varm["PCs"]`` (n_genes, d)."""
+
+    def count_rows(self, layer: str | None) -> Any:
+        """Return X or a layer, whose slices of rows are read from disk, dense or sparse."""
 
     def clashes(self, parts: NewParts) -> list[str]:
         """Return the members of `parts` that the file has already, as ``obsm['X']``."""
@@ -207,21 +217,46 @@ class H5adStore:
     def counts(self, layer: str | None) -> Any:  # noqa: D102
         from anndata.io import read_elem
 
-        where = "X" if layer is None else f"layers/{layer}"
-        if where not in self._file:
-            there = ", ".join(self._file.get("layers", ())) or "none"
-            raise InvalidInput(
-                f"{self.path} has no {where}: preprocessing needs the counts. Layers in the "
-                f"file: {there}."
-            )
+        where = self._place_of_counts(layer)
         with self._reading(where):
             return read_elem(self._file[where])
+
+    def _place_of_counts(self, layer: str | None) -> str:
+        where = "X" if layer is None else f"layers/{layer}"
+        if where in self._file:
+            return where
+        there = ", ".join(self._file.get("layers", ())) or "none"
+        raise InvalidInput(
+            f"{self.path} has no {where}: the counts are needed. Layers in the file: {there}."
+        )
 
     def genes(self) -> list[str]:  # noqa: D102
         from anndata.io import read_elem
 
         with self._reading("var"):
-            return [str(gene) for gene in read_elem(self._file["var"]).index]
+            return list(map(str, read_elem(self._file["var"]).index))
+
+    def loadings(self) -> np.ndarray:  # noqa: D102
+        if "PCs" not in self._file.get("varm", ()):
+            raise InvalidInput(
+                f"{self.path} has no loadings varm['PCs'], by which genes become the embedding: "
+                "make it with scanpy.pp.pca or --preprocess, or keep the model without genes."
+            )
+        with self._reading("varm['PCs']"):
+            return elements.read_matrix(self._file["varm"]["PCs"], "varm['PCs']")
+
+    def count_rows(self, layer: str | None) -> Any:  # noqa: D102
+        where = self._place_of_counts(layer)
+        part = self._file[where]
+        if not elements.is_group(part):
+            return part
+        from anndata.io import sparse_dataset
+
+        with self._reading(where):
+            if elements.encoding(part) == "csr_matrix":
+                return sparse_dataset(part)
+            log.info("%s is stored column by column: it is read as a whole", where)
+            return sparse_dataset(part).to_memory().tocsr()
 
     def clashes(self, parts: NewParts) -> list[str]:  # noqa: D102
         found = [f"obsm[{n!r}]" for n in parts.obsm if n in self.embeddings()]
@@ -308,33 +343,6 @@ def add_parts(root: Any, parts: NewParts) -> None:
             elements.write_array(elements.mapping_group(root, name), key, array)
     for key, record in parts.uns.items():
         elements.write_record(elements.mapping_group(root, "uns"), key, record)
-
-
-def check_readable(path: Path) -> None:
-    """Refuse what is seen without opening it: absent, a folder, closed to us, empty, packed."""
-    if not path.exists():
-        raise InvalidInput(f"There is no file {path}.{_nearby(path)}")
-    if path.is_dir():
-        if any((path / name).is_file() for name in (".zgroup", "zarr.json")):
-            return
-        raise InvalidInput(f"{path} is a folder: give the .h5ad file in it, or a zarr store.")
-    if not os.access(path, os.R_OK):
-        raise InvalidInput(f"{path} may not be read: ask its owner for read permission.")
-    if path.stat().st_size == 0:
-        raise InvalidInput(f"{path} is empty (0 bytes): copy or download it again.")
-    with open(path, "rb") as handle:
-        start = handle.read(2)
-    if start == b"\x1f\x8b":
-        raise InvalidInput(f"{path} is compressed with gzip: unpack it first (gunzip).")
-
-
-def _nearby(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        names = [entry.name for entry in path.parent.iterdir() if entry.suffix == ".h5ad"]
-        near = nearest(path.name, names)
-        if near:
-            return f" Did you mean {path.with_name(near)}?"
-    return ""
 
 
 def _unopened(path: Path, error: OSError) -> str:

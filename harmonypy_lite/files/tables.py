@@ -17,7 +17,7 @@ import numpy as np
 
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.files.output import check_free
-from harmonypy_lite.files.stores import check_readable
+from harmonypy_lite.files.readable import check_readable
 
 _HEADER = "header"
 #: A header holds names of levels and genes; 100 bytes for each of a million are enough.

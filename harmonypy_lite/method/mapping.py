@@ -1,0 +1,111 @@
+"""New cells beside a finished run: Symphony's equations.
+
+The reference stays as it is. New cells are softly assigned to its unit centroids in the corrected
+space, and a ridge regression per cluster, over the reference and the new cells together, finds what
+their levels explain. The reference enters as N_r and C alone (`model.Reference`). Kang 2021, doi
+10.1038/s41467-021-25957-x.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harmonypy_lite.method.model import Reference, unit_rows
+
+#: Ridge penalty of every level; the intercept has none (Kang 2021).
+PENALTY = 1.0
+
+
+def assignments(z: np.ndarray, Y: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Return R (n, K) = softmax_k(-2 (1 - u.Y_k) / sigma_k) of cells z (n, d)."""
+    score = (unit_rows(z) @ Y.T - 1.0) * (2.0 / sigma)
+    score -= score.max(axis=1, keepdims=True)
+    np.exp(score, out=score)
+    score /= score.sum(axis=1, keepdims=True)
+    return score
+
+
+class QuerySums:
+    """Adds up, batch by batch, what the regression needs of the new cells.
+
+    Parameters
+    ----------
+    combinations
+        (Q, C) the combinations of levels that occur, levels numbered through all covariates.
+    n_levels, n_clusters, n_dims
+        B, K and d.
+    """
+
+    def __init__(
+        self, combinations: np.ndarray, n_levels: int, n_clusters: int, n_dims: int
+    ) -> None:
+        self._combinations, self._n_levels = combinations, n_levels
+        self.weight = np.zeros((len(combinations), n_clusters))
+        self.moment = np.zeros((len(combinations), n_clusters, n_dims))
+
+    def add(self, R: np.ndarray, z: np.ndarray, combination: np.ndarray) -> None:
+        """Add cells with assignments R (n, K), z (n, d) and numbers of combinations (n,)."""
+        for q in np.unique(combination):
+            own = combination == q
+            self.weight[q] += R[own].sum(axis=0)
+            self.moment[q] += R[own].T @ z[own]
+
+    def effects(self, reference: Reference) -> np.ndarray:
+        """Return W (K, B, d): per cluster, what each level of the new cells explains.
+
+        beta_k = (X' diag(R_k) X + Lambda)^-1 X' diag(R_k) Z with X = [1, Phi] over the cells of
+        the reference, whose Phi is 0 and whose Z is corrected, and the new ones.
+        """
+        Q, B = len(self._combinations), self._n_levels
+        X = np.zeros((Q, 1 + B))
+        X[:, 0] = 1.0
+        X[np.arange(Q)[:, None], 1 + self._combinations] = 1.0
+        penalty = np.full(1 + B, PENALTY)
+        penalty[0] = 0.0
+        n_clusters, n_dims = self.moment.shape[1:]
+        W = np.zeros((n_clusters, B, n_dims))
+        for k in np.flatnonzero(self.weight.sum(axis=0) > 0):
+            A = (X * self.weight[:, k, None]).T @ X + np.diag(penalty)
+            A[0, 0] += reference.size[k]
+            right = X.T @ self.moment[:, k]
+            right[0] += reference.corrected_sum[k]
+            W[k] = np.linalg.solve(A, right)[1:]
+        return W
+
+
+def corrected(z: np.ndarray, R: np.ndarray, W: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return z_i - sum_k R_ik sum_c W_k[code_ic] for cells (n, d) with codes (n, C)."""
+    z_hat = z.astype(np.float64)
+    for column in codes.T:
+        for level in np.unique(column):
+            own = column == level
+            z_hat[own] -= R[own] @ W[:, level]
+    return z_hat
+
+
+def whitening(reference: Reference) -> np.ndarray:
+    """Return L (K, d, d) such that |(z - mean_k) L_k| is Mahalanobis's distance from cluster k.
+
+    The covariance of n_k cells is drawn towards the clusters' mean variances with weight
+    d / (d + n_k), without which few cells have no inverse.
+    """
+    d = reference.mean.shape[1]
+    share = reference.size / max(reference.size.sum(), 1.0)
+    pooled = np.einsum("k,kii->i", share, reference.covariance)
+    floor = np.diag(np.maximum(pooled, 1e-6 * max(float(pooled.max(initial=0.0)), 1e-30)))
+    weight = (d / (d + reference.size))[:, None, None]
+    values, vectors = np.linalg.eigh((1 - weight) * reference.covariance + weight * floor)
+    return vectors / np.sqrt(np.maximum(values, 1e-12 * values.max()))[:, None, :]
+
+
+def mahalanobis(
+    z: np.ndarray, R: np.ndarray, reference: Reference, whitener: np.ndarray, near: float = 0.01
+) -> np.ndarray:
+    """Return (n,) sum_k R_ik |(z_i - mean_k) L_k| over the clusters that a cell is near to."""
+    total, weight = np.zeros(len(z)), np.zeros(len(z))
+    for k in range(len(whitener)):
+        own = near <= R[:, k]
+        length = np.linalg.norm((z[own] - reference.mean[k]) @ whitener[k], axis=1)
+        total[own] += R[own, k] * length
+        weight[own] += R[own, k]
+    return total / np.maximum(weight, np.finfo(float).tiny)

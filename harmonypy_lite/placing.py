@@ -1,0 +1,278 @@
+"""Cells beside a finished run: replayed where their levels are the run's, else mapped.
+
+Which of the two is never guessed: where names alone could mean either, the caller says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harmonypy_lite.batches import columns_like
+from harmonypy_lite.design import Design, design_like
+from harmonypy_lite.errors import InvalidInput, warn
+from harmonypy_lite.levels import MISSING_LEVEL, ColumnLevels
+from harmonypy_lite.method import mapping
+from harmonypy_lite.recognition import digests
+from harmonypy_lite.threads import Workers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harmonypy_lite.model import HarmonyModel
+
+log = logging.getLogger("harmonypy_lite")
+
+#: Cells that are looked at together. Sums are rounded in this order, so it is part of the result.
+ROWS = 4096
+CHOICES = ("known", "new", "either")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which cells are replayed and which are mapped, and the levels of each.
+
+    Attributes
+    ----------
+    known
+        (n,) bool: cells all of whose levels the run saw, to be replayed.
+    codes
+        (n, C) their levels in the run; of other cells, anything.
+    new_codes, new_levels
+        (n, D) levels of the cells that are mapped, and how many of them there are.
+    """
+
+    known: np.ndarray
+    codes: np.ndarray
+    new_codes: np.ndarray
+    new_levels: tuple[tuple[str, ...], ...]
+
+    @property
+    def n_replayed(self) -> int:
+        """Number of cells that are replayed."""
+        return int(self.known.sum())
+
+    @property
+    def n_mapped(self) -> int:
+        """Number of cells that are mapped."""
+        return len(self.known) - self.n_replayed
+
+
+def plan(model: HarmonyModel, n_cells: int, batch: pd.DataFrame | None, levels: str | None) -> Plan:
+    """Decide for each cell what is done with it.
+
+    Parameters
+    ----------
+    model
+        The run.
+    n_cells
+        Number of cells n.
+    batch
+        (n, C) columns, or None: all cells are one new level.
+    levels
+        Whether the levels are the run's ("known"), others whatever their names ("new"), or the
+        run's where it has them ("either"). None: new, if no name is the run's.
+
+    Raises
+    ------
+    InvalidInput
+        For levels that are not what was said, or could be either while nothing was said.
+    """
+    if levels is not None and levels not in CHOICES:
+        raise InvalidInput(f"levels={levels!r}: choose one of {', '.join(CHOICES)}.")
+    none = np.zeros((n_cells, len(model.design.covariates)), np.int32)
+    if batch is None:
+        if levels in ("known", "either"):
+            raise InvalidInput(
+                f"levels={levels!r} needs the batch of each cell; without it the cells are one new "
+                "batch (levels='new')."
+            )
+        all_new = np.zeros(n_cells, bool)
+        return Plan(all_new, none, np.zeros((n_cells, 1), np.int32), (("query",),))
+    if len(batch) != n_cells:
+        raise InvalidInput(
+            f"X has {n_cells} rows and the batch {len(batch)}: one row per cell is needed in both."
+        )
+    if levels == "known":
+        design = known_design(model, batch)
+        return Plan(np.ones(n_cells, bool), design.codes, none, ())
+    seen = _seen(model, batch)
+    if levels is None and seen.any():
+        _refuse_unsaid(model, batch, seen)
+    if levels == "new":
+        if seen.any():
+            warn(f"{_shared(model, batch)}: with levels='new' they are taken for other batches.")
+        seen = np.zeros(n_cells, bool)
+    codes = none
+    if levels == "either" and seen.any():
+        codes[seen] = known_design(model, batch[seen]).codes
+    new_codes, names = _numbered(batch, ~seen)
+    return Plan(seen, codes, new_codes, names)
+
+
+def known_design(model: HarmonyModel, batch: Any) -> Design:
+    """Return the design of cells whose levels the run saw; refuses others."""
+    design = model.design
+    with_missing = any(MISSING_LEVEL in names for names in design.levels)
+    columns = columns_like(batch, design.given)
+    try:
+        return design_like(columns, design, missing="level" if with_missing else "refuse")
+    except InvalidInput as error:
+        if "did not see" not in str(error):
+            raise
+        raise InvalidInput(
+            f"{error} Or let new batches be placed beside the run: levels='new', or 'either' "
+            "where some are the run's."
+        ) from None
+
+
+def _all_levels(model: HarmonyModel) -> dict[str, tuple[str, ...]]:
+    return {**model.levels, **model.design.dropped_levels}
+
+
+def _seen(model: HarmonyModel, batch: pd.DataFrame) -> np.ndarray:
+    """Return (n,) whether all levels of a cell are names of levels of the run."""
+    given = model.design.given
+    if batch.shape[1] != len(given):
+        return np.zeros(len(batch), bool)
+    seen = np.ones(len(batch), bool)
+    levels = _all_levels(model)
+    for name, column in columns_like(batch, given).items():
+        seen &= column.astype(str).isin(levels[str(name)]).to_numpy()
+    return seen
+
+
+def _shared(model: HarmonyModel, batch: pd.DataFrame) -> str:
+    levels = _all_levels(model)
+    shared = [
+        level
+        for name, column in columns_like(batch, model.design.given).items()
+        for level in dict.fromkeys(column.astype(str))
+        if level in levels[str(name)]
+    ]
+    return f"{len(shared)} level(s) have names of levels of the run ({', '.join(shared[:5])})"
+
+
+def _refuse_unsaid(model: HarmonyModel, batch: pd.DataFrame, seen: np.ndarray) -> None:
+    raise InvalidInput(
+        f"{_shared(model, batch)}, {int(seen.sum()):,} of {len(seen):,} cells: say with levels "
+        "whether these are the same batches ('known'; 'either' if there are new ones, too), or "
+        "others that share a name ('new')."
+    )
+
+
+def _numbered(
+    batch: pd.DataFrame, new: np.ndarray
+) -> tuple[np.ndarray, tuple[tuple[str, ...], ...]]:
+    """Number the levels of the new cells, column after column."""
+    codes = np.zeros((len(batch), batch.shape[1]), np.int32)
+    names: list[tuple[str, ...]] = []
+    first = 0
+    for c, (name, column) in enumerate(batch.items()):
+        levels = ColumnLevels(str(name), "refuse")
+        own = levels.see(column[new])
+        renumbered, found = levels.finish()
+        codes[new, c] = renumbered[own] + first
+        first += len(found)
+        names.append(found)
+    return codes, tuple(names)
+
+
+class Placement:
+    """Places cells in two looks at them: sums first, then each cell.
+
+    Parameters
+    ----------
+    model
+        The run.
+    planned
+        What is done with each cell.
+    """
+
+    def __init__(self, model: HarmonyModel, planned: Plan) -> None:
+        self._model, self._plan = model, planned
+        self._Y, self._sigma = model.centroids, model.replay.setting.sigma
+        self._whitener = mapping.whitening(model.reference)
+        new = planned.new_codes[~planned.known]
+        self._combinations = np.unique(new, axis=0)
+        n_levels = sum(map(len, planned.new_levels))
+        shape = model.reference.corrected_sum.shape
+        self._sums = mapping.QuerySums(self._combinations, n_levels, *shape)
+        self._W: np.ndarray | None = None
+
+    def see(self, Z: np.ndarray, first: int) -> None:
+        """Look at cells (n, d) that begin at row `first` of all."""
+        new = ~self._plan.known[first : first + len(Z)]
+        if not new.any():
+            return
+        z = Z[new].astype(np.float64)
+        codes = self._plan.new_codes[first : first + len(Z)][new]
+        R = mapping.assignments(z, self._Y, self._sigma)
+        self._sums.add(R, z, self._combination(codes))
+
+    def move(
+        self, Z: np.ndarray, first: int, place: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return (n, d) float32 placed cells, and (n,) how far each is from the run's clusters.
+
+        `place` (n,) tells which cells of the run replayed cells are.
+        """
+        if self._W is None:
+            self._W = self._sums.effects(self._model.reference)
+        rows = slice(first, first + len(Z))
+        known = self._plan.known[rows]
+        z = Z.astype(np.float64)
+        R = mapping.assignments(z, self._Y, self._sigma)
+        distance = mapping.mahalanobis(z, R, self._model.reference, self._whitener)
+        moved = np.asarray(Z, np.float32).copy()
+        if not known.all():
+            codes = self._plan.new_codes[rows][~known]
+            moved[~known] = mapping.corrected(z[~known], R[~known], self._W, codes)
+        if known.any():
+            codes, at = self._plan.codes[rows][known], None if place is None else place[known]
+            moved[known] = replay(self._model, np.ascontiguousarray(Z[known]), codes, at)
+        return moved, distance.astype(np.float32)
+
+    def _combination(self, codes: np.ndarray) -> np.ndarray:
+        if codes.shape[1] == 1:
+            return np.searchsorted(self._combinations[:, 0], codes[:, 0])
+        place = {tuple(row): q for q, row in enumerate(self._combinations.tolist())}
+        return np.array([place[tuple(row)] for row in codes.tolist()])
+
+
+def replay(
+    model: HarmonyModel, Z: np.ndarray, codes: np.ndarray, place: np.ndarray | None
+) -> np.ndarray:
+    """Return (n, d) float32 cells moved as the cells of their levels were moved by the run.
+
+    A new cell's block is drawn by its coordinates, so that no result depends on the other cells.
+    """
+    if not model.replay.steps:
+        return Z.astype(np.float32)
+    design = replace(model.design, codes=codes)
+    return model.replay.correct(Z, design, digests(Z) if place is None else place)
+
+
+def placed(
+    model: HarmonyModel,
+    planned: Plan,
+    batches: Callable[[], Iterator[np.ndarray]],
+    place: np.ndarray | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Place cells that come in batches, twice; yield (n, d) placed cells and (n,) distances."""
+    placement = Placement(model, planned)
+    with Workers(1):  # the bytes of a product may depend on the threads of BLAS
+        first = 0
+        if planned.n_mapped:
+            for Z in batches():
+                placement.see(Z, first)
+                first += len(Z)
+        first = 0
+        for Z in batches():
+            own = None if place is None else place[first : first + len(Z)]
+            yield placement.move(Z, first, own)
+            first += len(Z)
