@@ -17,6 +17,7 @@ from harmonypy_lite.model import model_of
 
 RNG = np.random.default_rng(3)
 N = 600
+ROWS_OF_VERSION_1 = [[1.1062045, 0.7316741], [0.6599483, 0.2411211]]
 BATCH = np.array(["a", "b", "c"])[RNG.integers(0, 3, N)]
 X = RNG.normal(size=(N, 6)).astype(np.float32)
 X[:, 0] += 3 * (BATCH == "b")
@@ -164,3 +165,12 @@ def test_load__refuses_a_file_cut_short(path, tmp_path) -> None:
         broken.write_bytes(whole[:length])
         with pytest.raises(InvalidInput, match="damaged"):
             HarmonyModel.load(broken)
+
+
+def test_load__reads_version_1_for_ever() -> None:
+    model = HarmonyModel.load(Path(__file__).parent / "data" / "model_version_1.h5")
+    cells = np.random.default_rng(0).normal(size=(40, 2))
+    cells[::2] += 1
+    found = model.transform(cells, ["a", "b"] * 20, levels="known", place=np.arange(40))
+    np.testing.assert_allclose(found[:2], ROWS_OF_VERSION_1, rtol=1e-4)
+    assert model.levels == {"batch": ("a", "b")}

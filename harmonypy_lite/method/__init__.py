@@ -17,6 +17,8 @@ Read `loop.py` first. Where things are:
 `opening`      ... and what the first clustering sees
 `model`        the sums that a run leaves of its cells for later ones
 `trade`        how far batches mix, and what structure is kept: chooses between openings
+`mapping`      cells of new levels beside a run (Symphony)
+`doubt`        which cells are of no known type
 =============  =====================================================================================
 
 How the data flow. R, the soft assignment of N cells to K clusters, is never stored. R_i is a

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harmonypy_lite.tl.labels import cluster_confidence, transfer_labels
 from harmonypy_lite.tl.mapping import map_embedding
 from harmonypy_lite.tl.theta import (
     THETAS,
@@ -13,9 +14,11 @@ from harmonypy_lite.tl.theta import (
 
 __all__ = [
     "THETAS",
+    "cluster_confidence",
     "diagnose",
     "map_embedding",
     "needs_correction",
     "null_calibration",
     "sweep_theta",
+    "transfer_labels",
 ]

@@ -1,0 +1,214 @@
+"""Labels of a reference carried over to new cells, with doubt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harmonypy_lite.calls import checked_call, refuse_other_than_adata
+from harmonypy_lite.embedding import as_embedding
+from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.lookup import check_basis, check_columns
+from harmonypy_lite.method.doubt import BEYOND, calibrate, cluster_distance, doubt
+from harmonypy_lite.model import HarmonyModel
+from harmonypy_lite.tl.mapping import DISTANCE, as_model
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+#: What cells of no known type are called.
+UNKNOWN = "unknown"
+
+
+@checked_call(refuse=refuse_other_than_adata)
+def transfer_labels(
+    query: AnnData,
+    reference: AnnData,
+    label_key: str,
+    *,
+    basis: str = "X_pca_harmony",
+    n_neighbors: int = 15,
+    model: Any = None,
+    batch_key: str | None = None,
+    unknown: bool = True,
+    beyond: float = BEYOND,
+) -> None:
+    """Carry labels over to new cells from their neighbours among the reference's.
+
+    Writes to ``query.obs``: ``LABEL_transferred``, the commonest label among the neighbours;
+    ``LABEL_probability``, its share of them; and, with `unknown`, ``LABEL_doubt``, how far out the
+    cell is for its type. Above 1 its label is "unknown": then it lies further from the run's
+    clusters than 95 % of the reference's own cells of that type do, after what its whole batch is
+    further out was taken off. A type that is close to one of the reference cannot be told from it.
+
+    Parameters
+    ----------
+    query
+        New cells, placed by :func:`map_embedding`.
+    reference
+        The cells of the run, with labels; those without are left out.
+    label_key
+        Column of ``reference.obs``.
+    basis
+        Key of obsm with the corrected cells, in both.
+    n_neighbors
+        Neighbours that are asked.
+    model
+        The model of the run; by default the one in ``reference.uns``. Only for `unknown`.
+    batch_key
+        Column of ``query.obs`` with the batches; by default the query is one.
+    unknown
+        Whether cells may be unknown.
+    beyond
+        Share of the reference's own cells of a type that are within its threshold.
+
+    Raises
+    ------
+    InvalidInput
+        For keys that are not there, or too few labelled cells.
+
+    Examples
+    --------
+    >>> import harmonypy_lite as hl
+    >>> cells = hl.datasets.simulate(n_cells=900, n_batches=3)
+    >>> names = cells.obs["batch"].unique()
+    >>> query = cells[cells.obs["batch"] == names[0]].copy()
+    >>> reference = cells[cells.obs["batch"] != names[0]].copy()
+    >>> hl.pp.harmony_integrate(reference, "batch", store_model=True)
+    >>> hl.tl.map_embedding(query, reference, key="batch", basis="X_pca")
+    >>> hl.tl.transfer_labels(query, reference, "cell_type")
+    >>> same = query.obs["cell_type_transferred"].astype(str) == query.obs["cell_type"].astype(str)
+    >>> bool(same.mean() > 0.8)
+    True
+    """
+    import pandas as pd
+
+    check_columns([label_key], reference.obs.columns)
+    names, code, labelled = _labels(reference, label_key, n_neighbors)
+    if not 0 < beyond < 1:
+        raise InvalidInput(f"beyond={beyond!r}: give a share above 0 and below 1.")
+    mine, theirs = (_cells(each, basis) for each in (query, reference))
+    if mine.shape[1] != theirs.shape[1]:
+        raise InvalidInput(
+            f"The query has {mine.shape[1]} dimensions in {basis}, the reference "
+            f"{theirs.shape[1]}: both must be in the space of one run."
+        )
+    likely = probabilities(mine, theirs[labelled], code, len(names), n_neighbors)
+    best = likely.argmax(axis=1)
+    found = names[best].astype(object)
+    if unknown:
+        score = _doubts(query, reference, model, (code, labelled), best, batch_key, beyond)
+        query.obs[f"{label_key}_doubt"] = score
+        found[score > 1] = UNKNOWN
+    query.obs[f"{label_key}_transferred"] = pd.Categorical(found)
+    query.obs[f"{label_key}_probability"] = likely[np.arange(len(best)), best]
+
+
+def _labels(
+    reference: AnnData, label_key: str, k: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the names of the labels, (N',) their numbers, and which cells (N,) have one."""
+    column = reference.obs[label_key]
+    labelled = column.notna().to_numpy()
+    if not 1 <= k <= labelled.sum():
+        raise InvalidInput(
+            f"n_neighbors={k}, and {int(labelled.sum())} cells of the reference have a label: give "
+            "a number from 1 to that."
+        )
+    names, code = np.unique(column[labelled].astype(str).to_numpy(str), return_inverse=True)
+    if UNKNOWN in names:
+        raise InvalidInput(
+            f"A label of the reference is {UNKNOWN!r}, as cells of no known type are called: make "
+            "these cells' labels missing, or rename it."
+        )
+    return names, code, labelled
+
+
+def _cells(adata: AnnData, basis: str) -> np.ndarray:
+    check_basis(basis, adata.obsm.keys())
+    return as_embedding(np.asarray(adata.obsm[basis]))
+
+
+def probabilities(
+    query: np.ndarray, reference: np.ndarray, code: np.ndarray, n_labels: int, k: int
+) -> np.ndarray:
+    """Return (n, T) the share of each label among the `k` nearest cells of the reference."""
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(reference)
+    out = np.zeros((len(query), n_labels))
+    nearest = code[search.kneighbors(query, return_distance=False)]
+    for column in nearest.T:
+        out[np.arange(len(query)), column] += 1 / k
+    return out
+
+
+def _doubts(
+    query: AnnData,
+    reference: AnnData,
+    model: Any,
+    labels: tuple[np.ndarray, np.ndarray],
+    best: np.ndarray,
+    batch_key: str | None,
+    beyond: float,
+) -> np.ndarray:
+    code, labelled = labels
+    if DISTANCE not in query.obs:
+        raise InvalidInput(
+            f"The query has no obs[{DISTANCE!r}], by which cells of no known type are found: place "
+            "it with tl.map_embedding, or give unknown=False."
+        )
+    found = as_model(reference if model is None else model)
+    own = found.checked(_cells(reference, str(found.summary.get("basis", "X_pca"))))[labelled]
+    calibration = calibrate(found.distances(own), code, int(code.max()) + 1, beyond)
+    batch = np.zeros(query.n_obs, int)
+    if batch_key is not None:
+        check_columns([batch_key], query.obs.columns)
+        batch = np.unique(query.obs[batch_key].astype(str), return_inverse=True)[1]
+    return doubt(calibration, query.obs[DISTANCE].to_numpy(np.float64), best, batch)
+
+
+@checked_call(refuse=refuse_other_than_adata)
+def cluster_confidence(
+    query: AnnData, model: HarmonyModel | Any, cluster_key: str, *, basis: str = "X_pca_reference"
+) -> dict[str, float]:
+    """Say how far each cluster of new cells is from the run's nearest one (Kang 2021).
+
+    Parameters
+    ----------
+    query
+        New cells, in the PCA of the model.
+    model
+        As in :func:`map_embedding`.
+    cluster_key
+        Column of ``query.obs`` with clusters of the query.
+    basis
+        Key of ``query.obsm`` with the cells before any move.
+
+    Returns
+    -------
+    dict
+        For each cluster Mahalanobis's distance of its mean; large: little like the reference. NaN
+        for clusters of fewer than 2 d cells.
+
+    Raises
+    ------
+    InvalidInput
+        For keys that are not there.
+
+    Examples
+    --------
+    >>> import harmonypy_lite as hl
+    >>> cells = hl.datasets.simulate(n_cells=600)
+    >>> hl.pp.harmony_integrate(cells, "batch", store_model=True)
+    >>> sorted(cluster_confidence(cells, cells, "batch", basis="X_pca")) == sorted(
+    ...     cells.obs["batch"].unique())
+    True
+    """
+    check_columns([cluster_key], query.obs.columns)
+    found = as_model(model)
+    Z = found.checked(_cells(query, basis))
+    names, code = np.unique(query.obs[cluster_key].astype(str), return_inverse=True)
+    score = cluster_distance(Z, code, found.reference.mean)
+    return dict(zip(names.tolist(), score.tolist(), strict=True))
