@@ -111,6 +111,11 @@ def _failure(error: Exception) -> str:
     return f"{said.rstrip('.')} (-vv shows where)."
 
 
+def bars_wanted(*, quiet: bool) -> bool:
+    """Whether to show progress: on a terminal, unless tqdm's own TQDM_DISABLE says no."""
+    return sys.stderr.isatty() and not quiet and not os.environ.get("TQDM_DISABLE")
+
+
 def say(message: str) -> None:
     """Print a message to stderr, wrapped where a person reads it."""
     if sys.stderr.isatty():

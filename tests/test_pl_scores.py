@@ -149,3 +149,7 @@ def test_scores__names_the_extra_when_matplotlib_is_absent(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtra, match=r"harmonypy-lite\[plot\]"):
         pl.scores(table())
+
+
+def test_figures__show_themselves_in_a_notebook_without_pyplot():
+    assert pl.scores(table())._repr_png_().startswith(b"\x89PNG")

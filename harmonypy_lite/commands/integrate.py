@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +25,13 @@ from harmonypy_lite.options import (
     quiet_option,
     report_option,
 )
-from harmonypy_lite.program import Program, plain_warnings, unwinding_signals, verbosity
+from harmonypy_lite.program import (
+    Program,
+    bars_wanted,
+    plain_warnings,
+    unwinding_signals,
+    verbosity,
+)
 
 if TYPE_CHECKING:
     from harmonypy_lite.io import FileResult
@@ -201,7 +206,7 @@ def integrate(
     from harmonypy_lite.io import integrate_files
     from harmonypy_lite.progress import progress_bar
 
-    show = sys.stderr.isatty() and not quiet
+    show = bars_wanted(quiet=quiet)
     with unwinding_signals(), progress_bar(show) as progress, plain_warnings(progress) as said:
         done = integrate_files(
             files,

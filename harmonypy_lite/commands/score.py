@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from harmonypy_lite.options import (
     overwrite_option,
     quiet_option,
 )
-from harmonypy_lite.program import plain_warnings, unwinding_signals, verbosity
+from harmonypy_lite.program import bars_wanted, plain_warnings, unwinding_signals, verbosity
 
 
 @click.command(cls=SectionedCommand)
@@ -117,7 +116,7 @@ def score(
     overwrite = given.pop("overwrite")
     for name in files:
         check_free(name, overwrite=overwrite)
-    show = sys.stderr.isatty() and not quiet
+    show = bars_wanted(quiet=quiet)
     with unwinding_signals(), plain_warnings(None):
         table = score_file(
             file,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,13 @@ from harmonypy_lite.options import (
     quiet_option,
     report_option,
 )
-from harmonypy_lite.program import Program, plain_warnings, unwinding_signals, verbosity
+from harmonypy_lite.program import (
+    Program,
+    bars_wanted,
+    plain_warnings,
+    unwinding_signals,
+    verbosity,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -147,7 +152,7 @@ def sweep(
         from harmonypy_lite.page import check_report
 
         check_report(report, overwrite=overwrite)
-    show = sys.stderr.isatty() and not quiet
+    show = bars_wanted(quiet=quiet)
     with unwinding_signals(), plain_warnings(None):
         adata, found, run = _swept(file, list(keys), show, **given)
         if report is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from functools import cache
 from typing import TYPE_CHECKING
 
 from harmonypy_lite.errors import MissingExtra
@@ -13,14 +15,29 @@ if TYPE_CHECKING:
 
 
 def figure_class() -> type[Figure]:
-    """Return matplotlib's figure, or say which extra to install."""
+    """Return matplotlib's figure as notebooks show it, or say which extra to install."""
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise MissingExtra(
             "Figures need matplotlib: pip install 'harmonypy-lite[plot]'."
         ) from error
-    return Figure
+    return _notebook_figure()
+
+
+@cache
+def _notebook_figure() -> type[Figure]:
+    from matplotlib.figure import Figure
+
+    class NotebookFigure(Figure):
+        """A figure that a notebook shows although pyplot does not know it."""
+
+        def _repr_png_(self) -> bytes:
+            picture = io.BytesIO()
+            self.savefig(picture, format="png", bbox_inches="tight")
+            return picture.getvalue()
+
+    return NotebookFigure
 
 
 def axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
