@@ -16,6 +16,8 @@ MODULES = sorted(
     for module in pkgutil.walk_packages(harmonypy_lite.__path__, "harmonypy_lite.")
     if not module.name.endswith("__main__")
 )
+#: What examples need beyond the package's own needs.
+OPTIONAL = {"harmonypy_lite.lazy": "dask"}
 ROOMS = ("pp", "tl", "pl", "datasets")
 
 
@@ -39,6 +41,8 @@ def public_callables() -> list[tuple[str, object]]:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples__run_and_print_what_they_say(name: str) -> None:
+    if name in OPTIONAL:
+        pytest.importorskip(OPTIONAL[name])
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 

@@ -44,7 +44,8 @@ def test_harmony_integrate__has_the_parameters_and_defaults_of_the_dataclass():
         assert signature[parameter.name].kind is inspect.Parameter.KEYWORD_ONLY
         assert parameter.metadata["meaning"] in harmony_integrate.__doc__
     own = ["adata", "key", "basis", "adjusted_basis", "missing", "protect", "verbose"]
-    assert set(signature) == {*own, *(p.name for p in fields(HarmonyParams))}
+    kept = ["save_model", "store_model", "save_genes"]
+    assert set(signature) == {*own, *kept, *(p.name for p in fields(HarmonyParams))}
 
 
 def test_harmony_integrate__passes_every_parameter_on(monkeypatch):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import json
 
 import anndata
@@ -25,15 +23,6 @@ def simulated(n_cells=500, **given):
 def swept():
     adata = simulated(batch_strength=5.0)
     return adata, tl.sweep_theta(adata, "batch", (0, 2, 8), "cell_type", n_seeds=2)
-
-
-@pytest.mark.parametrize(
-    "name", ["tl", "theta.runs", "theta.results", "theta.verdict", "theta.null"]
-)
-def test_examples__run(name):
-    found = doctest.testmod(importlib.import_module(f"harmonypy_lite.{name}"))
-    assert found.attempted > 0
-    assert found.failed == 0
 
 
 def test_sweep__table_holds_the_run_that_a_user_gets(swept):
