@@ -12,6 +12,7 @@ import numpy as np
 from harmonypy_lite.execution import Done, note_appending, segments
 from harmonypy_lite.files import output
 from harmonypy_lite.files.appending import NotAppendable
+from harmonypy_lite.files.damage import reading
 from harmonypy_lite.files.elements import Rows
 from harmonypy_lite.files.inputs import Inputs
 from harmonypy_lite.files.stores import CellStore, NewParts
@@ -34,7 +35,8 @@ def settled(target: output.Target, store: CellStore, promised: NewParts) -> outp
         {name: record for name in promised.uns},
     )
     try:
-        store.append(target.source, small, rehearse=True)
+        with reading(store.path, "one of its groups"):
+            store.append(target.source, small, rehearse=True)
     except NotAppendable as error:
         log.info("%s is copied and replaced, not added to: %s", target.shown, error)
         return target
@@ -61,10 +63,12 @@ def write_results(
             result = Rows((store.n_cells, d), np.dtype(np.float32), rows)
             obsm = {**made.obsm, adjusted_basis: result}
             parts = NewParts(obsm, made.varm, {**made.uns, "harmony": record})
-            if target.appends:
-                note_appending(done.folder, target.source)
-                store.append(target.source, parts)
-            else:
-                store.write(stack.enter_context(output.replacing(target)), parts)
+            copy = None if target.appends else stack.enter_context(output.replacing(target))
+            with reading(store.path, "one of its groups"):
+                if copy is None:
+                    note_appending(done.folder, target.source)
+                    store.append(target.source, parts)
+                else:
+                    store.write(copy, parts)
     for target in targets:
         log.info("wrote %s", target.path)

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -36,6 +37,9 @@ if "numba" in sys.modules:  # a plugin of pytest was first, and numba has read t
 _home = Path(importlib.util.find_spec("harmonypy_lite").origin).parent.parent
 _given = os.environ.get("PYTHONPATH")  # an empty entry would be the current folder
 os.environ["PYTHONPATH"] = os.pathsep.join([str(_home), _given] if _given else [str(_home)])
+
+# for `pytest --hypothesis-profile=nightly tests/test_properties.py`
+settings.register_profile("nightly", max_examples=5000)
 
 SIBLING = REPOSITORY.parent / "shared" / "data"
 REAL_SETS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def test_zarr__a_failure_leaves_the_store_as_it_was(
     before = files_of(path)
 
     def full(*_: Any) -> None:
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(zarr_store, "_write_records", full)
     for in_place in (True, False):

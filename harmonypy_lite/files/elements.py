@@ -7,6 +7,7 @@ A group is anything with h5py's interface (`group[name]`, `.attrs`), so zarr gro
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -258,11 +259,9 @@ def sparse_message(where: str) -> str:
 def write_array(group: Any, name: str, array: Any) -> None:
     """Write a numeric array, or `Rows`, as anndata does, in place of what was there."""
     old = group.get(name)
-    same = old is not None and not is_group(old)
     # HDF5 does not give the space of a deleted array back
-    if not (same and (old.shape, old.dtype) == (array.shape, array.dtype)):
-        if old is not None:
-            del group[name]
+    if not (_is_own_array(group, name) and (old.shape, old.dtype) == (array.shape, array.dtype)):
+        remove(group, name)
         old = group.create_dataset(name, shape=array.shape, dtype=array.dtype)
     if isinstance(array, Rows):
         at = 0
@@ -274,10 +273,30 @@ def write_array(group: Any, name: str, array: Any) -> None:
     _mark(old, "array", "0.2.0")
 
 
+def remove(group: Any, name: str) -> None:
+    """Remove a member, or a link that leads nowhere, if there is one."""
+    with contextlib.suppress(KeyError):
+        del group[name]
+
+
+def _is_own_array(group: Any, name: str) -> bool:
+    """Tell whether writing into an array of an HDF5 file changes that member of it and no more.
+
+    It may be a link, to another member or another file, or keep its values in another file.
+    """
+    import h5py
+
+    part = group.get(name)
+    hard = isinstance(group.get(name, getlink=True), h5py.HardLink)
+    if part is None or is_group(part) or not hard:
+        return False
+    alone = h5py.h5o.get_info(part.id).rc == 1
+    return alone and not part.is_virtual and part.external is None
+
+
 def write_record(group: Any, name: str, record: Mapping[str, Any]) -> None:
     """Write a dict of dicts, texts, numbers and arrays as anndata does, replacing the old one."""
-    if name in group:
-        del group[name]
+    remove(group, name)
     target = group.create_group(name)
     _mark(target, "dict", "0.1.0")
     for key, value in record.items():

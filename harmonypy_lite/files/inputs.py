@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.files.damage import reading
 from harmonypy_lite.files.readable import check_readable
 from harmonypy_lite.files.stores import CellStore, open_store
 
@@ -85,7 +86,7 @@ class Inputs:
                 f"obsm[{basis!r}] has different numbers of dimensions ({shown}): the files must "
                 "have one embedding in common, such as a PCA made of all of them together."
             )
-        return Stacked(parts)
+        return Stacked(parts, [store.path for store in self.stores])
 
 
 class Stacked:
@@ -97,8 +98,9 @@ class Stacked:
     [0.0, 1.0, 1.0]
     """
 
-    def __init__(self, parts: Sequence[Any]) -> None:
+    def __init__(self, parts: Sequence[Any], paths: Sequence[Path] = ()) -> None:
         self._parts = parts
+        self._paths = paths or [Path("memory")] * len(parts)
         self._ends = list(itertools.accumulate(int(part.shape[0]) for part in parts))
         self.shape = (self._ends[-1], int(parts[0].shape[1]))
         self.dtype = np.result_type(*(part.dtype for part in parts))
@@ -108,11 +110,12 @@ class Stacked:
     def __getitem__(self, rows: slice) -> np.ndarray:
         first, stop, _ = rows.indices(self.shape[0])
         found = []
-        for part, end in zip(self._parts, self._ends, strict=True):
+        for part, end, path in zip(self._parts, self._ends, self._paths, strict=True):
             start = end - int(part.shape[0])
             a, b = max(first - start, 0), min(stop - start, int(part.shape[0]))
             if a < b:
-                found.append(np.asarray(part[a:b]))
+                with reading(path, "the embedding"):
+                    found.append(np.asarray(part[a:b]))
         return found[0] if len(found) == 1 else np.concatenate(found)
 
 

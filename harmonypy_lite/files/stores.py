@@ -6,17 +6,19 @@ A file behind :class:`CellStore` is read part by part: a matrix X of 20 GB is ne
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.files import appending, elements
+from harmonypy_lite.files import appending, elements, output
+from harmonypy_lite.files.damage import check_anndata, check_inside, reading, unopened
 from harmonypy_lite.files.readable import check_readable
 from harmonypy_lite.lookup import check_basis, check_columns
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger("harmonypy_lite")
+T = TypeVar("T")
+#: Cells up to which a file is not asked whether it can hold them.
+_MANY = 10**7
 
 
 @dataclass(frozen=True)
@@ -147,10 +152,26 @@ def open_store(path: str | os.PathLike[str]) -> Iterator[CellStore]:
     try:
         file = h5py.File(where, "r")
     except OSError as error:
-        raise InvalidInput(_unopened(where, error)) from None
+        raise InvalidInput(unopened(where, error)) from None
     with file:
-        _check_anndata(where, file)
+        with reading(where, "its parts"):
+            check_anndata(where, file)
+            check_inside(where, file)
         yield H5adStore(where, file)
+
+
+def _guarded(what: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Let a method of a store say of what goes wrong which file and part that is."""
+
+    def decorate(method: Callable[..., T]) -> Callable[..., T]:
+        @functools.wraps(method)
+        def guarded(self: Any, *args: Any, **more: Any) -> T:
+            with reading(self.path, what):
+                return method(self, *args, **more)
+
+        return guarded
+
+    return decorate
 
 
 class H5adStore:
@@ -159,15 +180,23 @@ class H5adStore:
     def __init__(self, path: Path, file: Any) -> None:
         self.path = path
         self._file = file
-        with self._reading("obs"):
+        with reading(path, "obs"):
             self.n_cells = elements.index_length(file["obs"])
+        # a few bytes can claim any number of cells, and reading their levels would take the memory
+        if self.n_cells > _MANY and self.n_cells > 1000 * output.size_of(path):
+            raise InvalidInput(
+                f"obs in {path} claims {self.n_cells} cells, which a file of its size cannot hold: "
+                "the file is damaged. Copy or download it again."
+            )
 
+    @_guarded("obs")
     def columns(self) -> list[str]:  # noqa: D102 - described in CellStore, like all below
         return elements.column_names(self._file["obs"])
 
     def obs(self, names: Sequence[str]) -> pd.DataFrame:  # noqa: D102
         return self.obs_part(names, slice(0, self.n_cells))
 
+    @_guarded("obs")
     def obs_part(self, names: Sequence[str], rows: slice) -> pd.DataFrame:  # noqa: D102
         import pandas as pd
 
@@ -177,15 +206,17 @@ class H5adStore:
         # at the end one row more than there should be is asked for
         asked = slice(rows.start, rows.stop + (rows.stop == self.n_cells))
         for name in names:
-            with self._reading(f"obs[{name!r}]"):
+            with reading(self.path, f"obs[{name!r}]"):
                 column = elements.read_column(obs, name, uns, asked)
             self._check_length(f"obs[{name!r}]", len(column), rows.stop - rows.start)
             found[name] = column
         return pd.DataFrame(found)
 
+    @_guarded("obs")
     def kind(self, name: str) -> str:  # noqa: D102
         return elements.column_kind(self._file["obs"], name, self._file.get("uns"))
 
+    @_guarded("obsm")
     def embeddings(self) -> list[str]:  # noqa: D102
         obsm = self._file.get("obsm")
         if obsm is None:
@@ -195,7 +226,7 @@ class H5adStore:
     def embedding(self, basis: str) -> np.ndarray:  # noqa: D102
         check_basis(basis, self.embeddings())
         where = f"obsm[{basis!r}]"
-        with self._reading(where):
+        with reading(self.path, where):
             part = self._file["obsm"]
             found = (
                 elements.read_matrix(part[basis], where)
@@ -205,6 +236,7 @@ class H5adStore:
         self._check_length(where, len(found), self.n_cells)
         return found
 
+    @_guarded("obsm")
     def rows(self, basis: str) -> Any:  # noqa: D102
         check_basis(basis, self.embeddings())
         part = self._file["obsm"]
@@ -218,7 +250,7 @@ class H5adStore:
         from anndata.io import read_elem
 
         where = self._place_of_counts(layer)
-        with self._reading(where):
+        with reading(self.path, where):
             return read_elem(self._file[where])
 
     def _place_of_counts(self, layer: str | None) -> str:
@@ -233,7 +265,7 @@ class H5adStore:
     def genes(self) -> list[str]:  # noqa: D102
         from anndata.io import read_elem
 
-        with self._reading("var"):
+        with reading(self.path, "var"):
             return list(map(str, read_elem(self._file["var"]).index))
 
     def loadings(self) -> np.ndarray:  # noqa: D102
@@ -242,7 +274,7 @@ class H5adStore:
                 f"{self.path} has no loadings varm['PCs'], by which genes become the embedding: "
                 "make it with scanpy.pp.pca or --preprocess, or keep the model without genes."
             )
-        with self._reading("varm['PCs']"):
+        with reading(self.path, "varm['PCs']"):
             return elements.read_matrix(self._file["varm"]["PCs"], "varm['PCs']")
 
     def count_rows(self, layer: str | None) -> Any:  # noqa: D102
@@ -252,12 +284,13 @@ class H5adStore:
             return part
         from anndata.io import sparse_dataset
 
-        with self._reading(where):
+        with reading(self.path, where):
             if elements.encoding(part) == "csr_matrix":
                 return sparse_dataset(part)
             log.info("%s is stored column by column: it is read as a whole", where)
             return sparse_dataset(part).to_memory().tocsr()
 
+    @_guarded("its parts")
     def clashes(self, parts: NewParts) -> list[str]:  # noqa: D102
         found = [f"obsm[{n!r}]" for n in parts.obsm if n in self.embeddings()]
         found += [f"varm[{n!r}]" for n in parts.varm if n in self._file.get("varm", ())]
@@ -268,6 +301,7 @@ class H5adStore:
                 found.append(f"uns[{name!r}]")
         return found
 
+    @_guarded("its parts")
     def contents(self) -> Contents:  # noqa: D102
         import pandas as pd
 
@@ -316,18 +350,6 @@ class H5adStore:
         work = appending.rehearse if rehearse else appending.append
         work(path, lambda root: add_parts(root, parts), replaced)
 
-    @contextlib.contextmanager
-    def _reading(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except InvalidInput:
-            raise
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise InvalidInput(
-                f"{what} in {self.path} cannot be read ({error}): the file is damaged. Copy or "
-                "download it again."
-            ) from error
-
     def _check_length(self, what: str, length: int, wanted: int) -> None:
         if length != wanted:
             raise InvalidInput(
@@ -343,35 +365,3 @@ def add_parts(root: Any, parts: NewParts) -> None:
             elements.write_array(elements.mapping_group(root, name), key, array)
     for key, record in parts.uns.items():
         elements.write_record(elements.mapping_group(root, "uns"), key, record)
-
-
-def _unopened(path: Path, error: OSError) -> str:
-    reason = str(error)
-    if "unable to lock" in reason and not isinstance(error, BlockingIOError):
-        return (
-            f"{path} cannot be locked: its file system knows no locks. Set the environment "
-            "variable HDF5_USE_FILE_LOCKING=FALSE and try again."
-        )
-    if "unable to lock" in reason:
-        return f"{path} is locked: another program has it open for writing. Close it there first."
-    if "truncated" in reason:
-        return f"{path} is cut off ({reason}): copy or download it again."
-    if "signature" in reason:
-        return (
-            f"{path} is no HDF5 file, so no .h5ad file either: give a file that was written with "
-            "anndata's write_h5ad."
-        )
-    return f"{path} cannot be opened ({reason}): copy or download it again."
-
-
-def _check_anndata(path: Path, file: Any) -> None:
-    if "obs" in file and not (elements.is_group(file["obs"]) and "mod" in file):
-        return
-    if "mod" in file:
-        said = "a MuData file: write the modality that you want to an .h5ad file of its own"
-    elif "matrix" in file or any("barcodes" in file[g] for g in file if elements.is_group(file[g])):
-        said = "a 10x file: read it with scanpy.read_10x_h5 and write it with write_h5ad"
-    else:
-        names = ", ".join(file) or "nothing"
-        said = f"an HDF5 file without obs (it holds: {names}): write it with anndata's write_h5ad"
-    raise InvalidInput(f"{path} is no .h5ad file but {said}.")

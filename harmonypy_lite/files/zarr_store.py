@@ -12,15 +12,17 @@ from typing import Any
 
 from harmonypy_lite.errors import InvalidInput, MissingExtra
 from harmonypy_lite.files import elements
+from harmonypy_lite.files.damage import reading
 from harmonypy_lite.files.stores import Contents, H5adStore, NewParts
 
 
 @contextlib.contextmanager
 def open_zarr(path: Path) -> Iterator[ZarrStore]:
     """Open a zarr store for reading."""
-    group = _open(path, "r")
-    if "obs" not in group:
-        raise InvalidInput(f"{path} is a zarr store without obs: write it with anndata.")
+    with reading(path, "its metadata"):
+        group = _open(path, "r")
+        if "obs" not in group:
+            raise InvalidInput(f"{path} is a zarr store without obs: write it with anndata.")
     yield ZarrStore(path, group)
 
 
@@ -55,6 +57,7 @@ class ZarrStore(H5adStore):
         place and before its record did leaves the new embedding beside the old record.
         """
         if rehearse:
+            _look_at_all(path)
             return
         store = _open(path, "r+")
         apart = Path(tempfile.mkdtemp(prefix=".harmonypy-lite-", dir=path))
@@ -73,6 +76,16 @@ class ZarrStore(H5adStore):
             _consolidate(path, store)
         finally:
             shutil.rmtree(apart, ignore_errors=True)
+
+
+def _look_at_all(path: Path) -> None:
+    """Read the metadata of all members, as bringing consolidated metadata up to date does."""
+    import zarr
+
+    group = zarr.open_group(str(path), mode="r", use_consolidated=False)
+    if _open(path, "r").metadata.consolidated_metadata is not None:
+        for _ in group.members(max_depth=None):
+            pass
 
 
 def parts_of(parts: NewParts) -> list[str]:
