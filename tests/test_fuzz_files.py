@@ -96,7 +96,11 @@ def test_cells__claimed_beyond_the_size_of_the_file_are_refused(tmp_path: Path) 
     with h5py.File(path, "r+") as file:
         for name in ("obs/_index", "obs/donor/codes", "obsm/X_pca"):
             part = file[name]
-            kind, tail, attributes = part.dtype, part.shape[1:], dict(part.attrs)
+            if isinstance(part, h5py.Group):  # how anndata 0.13 writes the texts of pandas 3
+                kind, tail = h5py.string_dtype(), ()
+                attributes = {"encoding-type": "string-array", "encoding-version": "0.2.0"}
+            else:
+                kind, tail, attributes = part.dtype, part.shape[1:], dict(part.attrs)
             del file[name]
             made = file.create_dataset(name, (2**33, *tail), kind, chunks=(1000, *tail))
             made.attrs.update(attributes)
