@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -160,3 +161,9 @@ def as_floats(Z: np.ndarray) -> np.ndarray:
         raise InvalidInput(
             f"The embedding has entries that are not numbers ({error}): cast it to float32."
         ) from None
+
+
+def is_dask(array: Any) -> bool:
+    """Tell whether this is a Dask array, without importing dask for what is none."""
+    module = sys.modules.get("dask.array")
+    return module is not None and isinstance(array, module.Array)

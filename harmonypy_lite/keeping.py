@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harmonypy_lite.embedding import as_embedding
+from harmonypy_lite.embedding import as_embedding, is_dask
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.files.output import check_free
 from harmonypy_lite.genes import GeneSpace, learn_genes
-from harmonypy_lite.lazy import LazyIntegration, is_dask, partitions
+from harmonypy_lite.lazy import LazyIntegration, partitions
 from harmonypy_lite.model import HarmonyModel, model_of
 from harmonypy_lite.params import HarmonyParams
 

@@ -60,12 +60,6 @@ class LazyIntegration:
     replay: Replay | None
 
 
-def is_dask(array: Any) -> bool:
-    """Tell whether this is a Dask array, without importing dask for what is none."""
-    module = sys.modules.get("dask.array")
-    return module is not None and isinstance(array, module.Array)
-
-
 def integrate_lazy(
     embedding: Any,
     design: Design,

@@ -13,6 +13,7 @@ import numpy as np
 from harmonypy_lite.calls import checked_call, refuse_other_than_adata
 from harmonypy_lite.confounding import check_protected, warn_of_confounding
 from harmonypy_lite.design import design_from_columns
+from harmonypy_lite.embedding import is_dask
 from harmonypy_lite.errors import InvalidInput, warn
 from harmonypy_lite.files.elements import is_record, sparse_message
 from harmonypy_lite.keeping import Keeping
@@ -178,7 +179,7 @@ def _integrated(
     progress: Any,
     record: bool,
 ) -> Integration | LazyIntegration:
-    from harmonypy_lite.lazy import integrate_lazy, is_dask
+    from harmonypy_lite.lazy import integrate_lazy
 
     if hasattr(batches, "to_memory"):  # the lazy obs of anndata's read_lazy: codes are small
         batches = batches.to_memory()
@@ -205,8 +206,6 @@ def _embedding(adata: AnnData, basis: str) -> Any:
     _refuse_backed_view(adata)
     check_basis(basis, adata.obsm.keys())
     import scipy.sparse
-
-    from harmonypy_lite.lazy import is_dask
 
     found = adata.obsm[basis]
     where = f"obsm[{basis!r}]"

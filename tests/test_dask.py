@@ -19,8 +19,9 @@ from harmonypy_lite.cells.counted import Census, Counted
 from harmonypy_lite.cells.on_dask import DaskCells
 from harmonypy_lite.cells.shards import cuts_of, level_cuts, owner_of
 from harmonypy_lite.design import design_from_columns
+from harmonypy_lite.embedding import is_dask
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
-from harmonypy_lite.lazy import integrate_lazy, is_dask
+from harmonypy_lite.lazy import integrate_lazy
 from harmonypy_lite.method.passes import Correct, Reassign, Turn
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import integrate_embedding

@@ -14,6 +14,7 @@ import pytest
 from files import small_file
 
 from harmonypy_lite._version import __version__
+from harmonypy_lite.program import bars_wanted
 
 FAST = ("--max-iter-harmony", "2", "--n-clusters", "3")
 HEAVY = {"anndata", "scanpy", "sklearn", "dask", "matplotlib", "zarr"}
@@ -107,3 +108,33 @@ def test_integrate__real_file_by_the_installed_program(real_path, tmp_path):
     assert told.returncode == 0, told.stderr
     assert json.loads(told.stdout)["n_cells"] == 3500
     assert anndata.read_h5ad(out).obsm["X_pca_harmony"].shape == (3500, 30)
+
+
+def test_bars__are_for_terminals_that_want_them(monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert bars_wanted(quiet=False)
+    assert not bars_wanted(quiet=True)
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    assert not bars_wanted(quiet=False)
+    monkeypatch.delenv("TQDM_DISABLE")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    assert not bars_wanted(quiet=False)
+
+
+NOTEBOOK = """
+import sys, types
+kernel = types.SimpleNamespace(config={"IPKernelApp": {}})
+sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: kernel)
+sys.modules["ipywidgets"] = None
+from harmonypy_lite.progress import progress_bar
+with progress_bar(True):
+    pass
+"""
+
+
+def test_bar__in_a_notebook_without_widgets_is_no_warning():
+    # tqdm swallows its warning where it is an error, so look for what is shown
+    command = [sys.executable, "-W", "always", "-c", NOTEBOOK]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "IProgress" not in done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import sys
 import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from harmonypy_lite.embedding import is_dask
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput, NotApplicable
 from harmonypy_lite.lookup import check_same_order
 
@@ -104,12 +104,6 @@ def _numbers(embedding: Any, what: str) -> NDArray[Any]:
         return array.astype(np.float64) if array.dtype.kind == "O" else array
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{what} must hold numbers; got dtype {array.dtype}.") from error
-
-
-def is_dask(array: Any) -> bool:
-    """Tell whether this is a Dask array, without importing dask for what is none."""
-    module = sys.modules.get("dask.array")
-    return module is not None and isinstance(array, module.Array)
 
 
 def as_pair(pre: ArrayLike, post: ArrayLike) -> tuple[NDArray[np.floating], NDArray[np.floating]]:

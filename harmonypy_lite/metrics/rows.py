@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from harmonypy_lite.embedding import is_dask
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.metrics.inputs import as_embedding, at_safe_scale, is_dask
+from harmonypy_lite.metrics.inputs import as_embedding, at_safe_scale
 from harmonypy_lite.threads import map_threads
 
 R = TypeVar("R")

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harmonypy_lite.embedding import is_dask
 from harmonypy_lite.errors import warn
 from harmonypy_lite.lookup import check_same_order
-from harmonypy_lite.metrics.inputs import Categories, as_categories, as_embedding, is_dask
+from harmonypy_lite.metrics.inputs import Categories, as_categories, as_embedding
 from harmonypy_lite.metrics.rows import rows_of
 
 SAMPLE = 50_000

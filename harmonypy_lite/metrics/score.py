@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harmonypy_lite.embedding import is_dask
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.files.stores import open_store
 from harmonypy_lite.lookup import check_basis, check_columns, key_list
 from harmonypy_lite.metrics.columns import Columns, read_columns
-from harmonypy_lite.metrics.inputs import as_embedding, is_dask, whole_number
+from harmonypy_lite.metrics.inputs import as_embedding, whole_number
 from harmonypy_lite.metrics.lisi import Variant
 from harmonypy_lite.metrics.neighbors import Method
 from harmonypy_lite.metrics.rows import rows_of

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from harmonypy_lite.embedding import is_dask
 from harmonypy_lite.errors import InvalidInput, NotApplicable
 from harmonypy_lite.kernels.overlap import count_shared
 from harmonypy_lite.metrics.clusters import agreement, kmeans
 from harmonypy_lite.metrics.inputs import (
     as_categories,
     as_pair,
-    is_dask,
     warn_left_out,
     whole_number,
 )
