@@ -126,6 +126,8 @@ NOTEBOOK = """
 import sys, types
 kernel = types.SimpleNamespace(config={"IPKernelApp": {}})
 sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: kernel)
+for name in ("ipykernel", "ipykernel.zmqshell"):  # by which tqdm knows a notebook
+    sys.modules[name] = types.ModuleType(name)
 sys.modules["ipywidgets"] = None
 from harmonypy_lite.progress import progress_bar
 with progress_bar(True):
