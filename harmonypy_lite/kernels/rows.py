@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from harmonypy_lite.kernels.jit import kernel
+from harmonypy_lite.kernels.jit import inlined, kernel
+
+#: Squares of lengths below this have parts below the smallest normal number in single precision.
+_SHORT = np.float32(1e-30)
 
 
 @kernel
@@ -32,11 +35,23 @@ def unit_rows(Z, U):
         square = np.float32(0.0)
         for p in range(Z.shape[1]):
             square += Z[i, p] * Z[i, p]
-        inverse = np.float32(0.0)
-        if square > 0:
-            inverse = np.float32(1.0) / np.sqrt(square)
+        if square < _SHORT:
+            _unit_short(Z, i, U)
+            continue
+        inverse = np.float32(1.0) / np.sqrt(square)
         for p in range(Z.shape[1]):
             U[i, p] = Z[i, p] * inverse
+
+
+@inlined
+def _unit_short(Z, i, U):
+    """u_i = z_i / |z_i| where squares leave single precision, or z_i is 0."""
+    square = 0.0
+    for p in range(Z.shape[1]):
+        square += np.float64(Z[i, p]) * np.float64(Z[i, p])
+    inverse = 1.0 / np.sqrt(square) if square > 0.0 else 0.0
+    for p in range(Z.shape[1]):
+        U[i, p] = np.float32(np.float64(Z[i, p]) * inverse)
 
 
 @kernel

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import numpy as np
 
+#: Single precision squares of numbers below this to something near its smallest number, or to 0.
+_SHORT = 1e-15
+
 
 def unit_rows(X: np.ndarray) -> np.ndarray:
     """Return rows of length one, u = x / |x|; a zero row stays zero."""
     norm = np.linalg.norm(X, axis=1, keepdims=True)
-    return np.divide(X, norm, out=np.zeros_like(X), where=norm > 0)
+    U = np.divide(X, norm, out=np.zeros_like(X), where=norm > 0)
+    short = norm[:, 0] < _SHORT
+    if X.dtype == np.float32 and short.any():
+        U[short] = unit_rows(X[short].astype(np.float64))
+    return U
 
 
 def turned(Y: np.ndarray, directions: np.ndarray) -> np.ndarray:

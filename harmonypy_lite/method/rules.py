@@ -18,6 +18,10 @@ from harmonypy_lite.params import HarmonyParams
 #: lift from below it stays under exp(60 - 87), which is nothing beside a sum of 1.
 _MILD = 60.0
 
+#: A fixed ridge penalty for each cell, below which the levels of several covariates could not be
+#: told apart in double precision: of what cells are moved by, 1e-15 cells / penalty is lost.
+_LEAST_LAMBDA = 1e-11
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -157,6 +161,8 @@ def setting_for(params: HarmonyParams, design: Design) -> Setting:
             "from the data how far to shrink: leave it out, or choose another flavor."
         )
     fixed = rules.fixed_lambda if params.ridge_lambda is None else params.ridge_lambda
+    ridge_lambda = None if fixed is None else design.per_level("ridge_lambda", fixed)
+    _check_lambda(ridge_lambda, design)
     theta = design.per_level("theta", params.theta)
     return Setting(
         rules=rules,
@@ -165,8 +171,21 @@ def setting_for(params: HarmonyParams, design: Design) -> Setting:
         n_clusters=K,
         theta=formulas.discounted_theta(theta, design.level_size, K, params.tau),
         sigma=np.broadcast_to(sigma, (K,)).copy(),
-        ridge_lambda=None if fixed is None else design.per_level("ridge_lambda", fixed),
+        ridge_lambda=ridge_lambda,
         level_size=design.level_size,
         level_share=design.level_share,
         covariates=tuple(design.level_slices()),
     )
+
+
+def _check_lambda(ridge_lambda: np.ndarray | None, design: Design) -> None:
+    """Refuse penalties by which several covariates cannot be told apart; see `ridge`."""
+    if ridge_lambda is None or len(design.covariates) < 2:
+        return
+    least = _LEAST_LAMBDA * design.n_cells
+    if ridge_lambda.min() < least:
+        raise InvalidInput(
+            f"ridge_lambda={ridge_lambda.min():g} cannot tell {len(design.covariates)} covariates "
+            f"apart in {design.n_cells} cells: rounding would be as large as the correction. Give "
+            f"at least {least:.0e}, or leave it out."
+        )

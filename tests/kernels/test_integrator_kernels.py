@@ -16,6 +16,7 @@ from harmonypy_lite.kernels import affinity as affinity_kernels
 from harmonypy_lite.kernels import effects, lanes, product, rows, sums, weights
 from harmonypy_lite.kernels.jit import kernel
 from harmonypy_lite.kernels.lanes import row_width
+from harmonypy_lite.method import formulas
 
 N, D, K, B = 11, 5, 7, 4
 SCALE = 2.0**40
@@ -260,6 +261,18 @@ def test_unit_rows__have_length_one_or_stay_zero():
     U = np.empty_like(Z)
     rows.unit_rows(Z, U)
     np.testing.assert_allclose(U[0], [0.6, 0.8], rtol=1e-6)
+    assert not U[1].any()
+
+
+@pytest.mark.parametrize("length", [1e18, 1e-14, 1e-16, 1e-19, 1e-30, 1e-38, 1e-42])
+def test_unit_rows__of_short_cells_have_length_one(length):
+    z = np.float32(length) * np.float32([3, 4, 0])
+    Z = np.stack([z, np.zeros(3, np.float32)])
+    U = np.empty_like(Z)
+    rows.unit_rows(Z, U)
+    # the smallest numbers have few digits of their own
+    np.testing.assert_allclose(U[0], z / np.hypot(*z[:2].astype(float)), rtol=1e-6)
+    np.testing.assert_allclose(U, formulas.unit_rows(Z), rtol=1e-6)
     assert not U[1].any()
 
 
