@@ -7,19 +7,16 @@ best of ten Leiden resolutions on the neighbour graph, as in Luecken et al. 2022
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harmonypy_lite.errors import InvalidInput, MissingExtra
-from harmonypy_lite.metrics.inputs import as_categories, as_embedding, at_least_two, at_safe_scale
+from harmonypy_lite.metrics.inputs import as_categories, as_embedding, at_least_two
+from harmonypy_lite.metrics.kmeans import kmeans
 from harmonypy_lite.metrics.neighbors import Neighbors, check_same_cells, find_neighbors
 from harmonypy_lite.metrics.sampling import looked_at
-from harmonypy_lite.threads import map_threads
-
-STARTS = 10
 
 
 class NmiAri(NamedTuple):
@@ -113,40 +110,38 @@ def check_clustering(clustering: str) -> None:
 
 
 def agreement(first: NDArray[Any], second: NDArray[Any]) -> NmiAri:
-    """Return NMI and ARI of two partitions (N,)."""
-    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+    """Return NMI and ARI of two partitions (N,), numbered from 0.
 
-    return NmiAri(
-        float(normalized_mutual_info_score(first, second)),
-        float(adjusted_rand_score(first, second)),
-    )
-
-
-def kmeans(
-    points: NDArray[np.floating], n_clusters: int, *, seed: int = 0, n_jobs: int | None = None
-) -> NDArray[np.int32]:
-    """Return the clusters (N,) of the best of `STARTS` runs of k-means.
-
-    Each run has its own seed and one thread, so that threads cannot change a sum's order.
+    NMI is mutual information over the mean of the two entropies, ARI the pairs of cells that are
+    together in both, corrected for chance (Hubert & Arabie 1985, doi 10.1007/BF01908075).
     """
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import ThreadpoolController
+    shape = int(first.max()) + 1, int(second.max()) + 1
+    pairs = first.astype(np.int64) * shape[1] + second
+    cells = np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)
+    return NmiAri(_nmi(cells), _ari(cells))
 
-    openmp = ThreadpoolController()
-    points, _ = at_safe_scale(points)
-    centred = points - points.mean(axis=0, dtype=np.float64).astype(points.dtype)
 
-    def run(start: int) -> tuple[float, NDArray[np.int32]]:
-        with openmp.limit(limits=1, user_api="openmp"):
-            found = KMeans(n_clusters, n_init=1, random_state=start, copy_x=True).fit(centred)
-        return float(found.inertia_), found.labels_
+def _nmi(cells: NDArray[np.int64]) -> float:
+    """Return the NMI of a table of counts: (H_1 + H_2 - H_12) / mean(H_1, H_2), H the entropy."""
+    both = _entropy(cells.sum(axis=1)) + _entropy(cells.sum(axis=0))
+    if both == 0:
+        return 1.0
+    return min(max((both - _entropy(cells.ravel())) / (both / 2), 0.0), 1.0)
 
-    starts = np.random.default_rng(seed).integers(2**31, size=STARTS).tolist()
-    with warnings.catch_warnings():  # fewer distinct points than clusters: some stay empty
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        runs = map_threads(run, starts, n_jobs)
-    return min(runs, key=lambda found: found[0])[1]
+
+def _entropy(counts: NDArray[np.int64]) -> float:
+    shares = counts[counts > 0] / counts.sum()
+    return float(-np.sum(shares * np.log(shares)))
+
+
+def _ari(cells: NDArray[np.int64]) -> float:
+    """Return the ARI of a table of counts: (together - by chance) / (at most - by chance)."""
+    together, first, second, pairs = (
+        float(np.sum(counts * (counts - 1.0)) / 2)
+        for counts in (cells, cells.sum(axis=1), cells.sum(axis=0), cells.sum())
+    )
+    chance, most = first * second / pairs, (first + second) / 2
+    return 1.0 if most == chance else (together - chance) / (most - chance)
 
 
 def leiden_sweep(neighbors: Neighbors, seed: int = 0) -> list[NDArray[np.int32]]:

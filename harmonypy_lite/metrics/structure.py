@@ -14,13 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from harmonypy_lite.embedding import is_dask
 from harmonypy_lite.errors import InvalidInput, NotApplicable
 from harmonypy_lite.kernels.overlap import count_shared
-from harmonypy_lite.metrics.clusters import agreement, kmeans
+from harmonypy_lite.metrics.clusters import agreement
 from harmonypy_lite.metrics.inputs import (
     as_categories,
     as_pair,
     warn_left_out,
     whole_number,
 )
+from harmonypy_lite.metrics.kmeans import kmeans
 from harmonypy_lite.metrics.neighbors import find_neighbors
 from harmonypy_lite.metrics.rows import rows_of
 from harmonypy_lite.metrics.sampling import sample_of, take

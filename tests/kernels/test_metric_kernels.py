@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from worlds import frozen
 
-from harmonypy_lite.kernels import distances, groups, kbet, knn, lisi, overlap
+from harmonypy_lite.kernels import distances, groups, kbet, knn, lisi, nearest, overlap
 
 
 def empty(n_cells, k):
@@ -130,3 +130,16 @@ def test_batch_silhouettes__are_one_for_lone_and_identical_cells():
     groups.batch_silhouettes(points, codes, sums, sizes, others, 4 - sizes, out)
     # cells 0 and 1: a = 0 to each other, b = (0 + 1) / 2 to the same point and to the zero row
     np.testing.assert_allclose(out, [0.0, 0.0, 1.0, 1.0])
+
+
+def test_assign_nearest__adds_cells_to_the_first_of_the_nearest_centres(rng):
+    points, centres = frozen(rng.normal(size=(40, 3))), rng.normal(size=(4, 3))
+    centres[3] = centres[1]  # never the first of equals
+    found, sums, sizes = np.full(40, -1, np.int32), np.ones((4, 3)), np.full(4, 5)
+    half_norm = frozen((centres**2).sum(axis=1) / 2)
+    nearest.assign_nearest(points, frozen(points @ centres.T), half_norm, found, sums, sizes)
+    expected = ((points[:, None] - centres[None, :3]) ** 2).sum(axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(sizes - 5, np.bincount(expected, minlength=4))
+    for k in range(4):
+        np.testing.assert_allclose(sums[k] - 1, points[expected == k].sum(axis=0), atol=1e-12)

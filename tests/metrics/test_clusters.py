@@ -13,27 +13,69 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from worlds import frozen, world
 
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput, MissingExtra, NotApplicable
-from harmonypy_lite.metrics.clusters import agreement, kmeans, nmi_ari
+from harmonypy_lite.metrics.clusters import agreement, nmi_ari
+from harmonypy_lite.metrics.kmeans import TOLERANCE, kmeans, lloyd, spread
 from harmonypy_lite.metrics.structure import structure_preservation
 
+COMMON = [0, 1, 2, 3, 4] * 40
+HALF_ALIKE = [COMMON + [0, 1, 2] * 30, COMMON + [3, 2, 2, 1, 1, 0] * 15]
+TRIVIAL = [([0] * 9, [0] * 9), (range(9), range(9)), ([0] * 9, range(9)), ([0, 1], [0, 0])]
+BY_CHANCE = [[0, 0, 1, 1], [0, 1, 0, 1]]
+A_NUMBER_MISSING = [[0, 0, 3, 3, 1], [2, 2, 0, 0, 0]]
 
-def test_agreement__equals_sklearn():
-    rng = np.random.default_rng(0)
-    one, two = rng.integers(0, 5, 500), rng.integers(0, 4, 500)
-    two[:250] = one[:250]
+
+@pytest.mark.parametrize("pair", [HALF_ALIKE, *TRIVIAL, BY_CHANCE, A_NUMBER_MISSING])
+def test_agreement__equals_sklearn(pair):
+    one, two = map(np.array, pair)
     found = agreement(frozen(one), frozen(two))
     expected = normalized_mutual_info_score(one, two, average_method="arithmetic")
     assert found.nmi == pytest.approx(expected, abs=1e-12)
     assert found.ari == pytest.approx(adjusted_rand_score(one, two), abs=1e-12)
+    assert 0 <= found.nmi <= 1
 
 
-def test_kmeans__is_as_good_as_sklearn_with_ten_starts():
-    cells = world(n_cells=800, apart=4.0).embedding
-    clusters = kmeans(cells, 5)
-    own = sum(
-        ((cells[clusters == c] - cells[clusters == c].mean(axis=0)) ** 2).sum() for c in range(5)
-    )
-    assert own <= KMeans(5, n_init=10, random_state=3).fit(cells).inertia_ * (1 + 1e-3)
+def test_agreement__counts_more_pairs_than_32_bits_hold():
+    one = np.random.default_rng(0).integers(0, 3, 200_000)
+    two = np.where(np.arange(len(one)) % 10 == 0, 0, one)
+    assert agreement(one, two).ari == pytest.approx(adjusted_rand_score(one, two), abs=1e-12)
+
+
+def within(cells, clusters):
+    """Return the sum of squared distances to the means of the clusters."""
+    levels = [cells[clusters == c] for c in np.unique(clusters)]
+    return sum(((level - level.mean(axis=0)) ** 2).sum() for level in levels)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("apart", "k", "most"), [(4.0, 5, 1e-4), (0.0, 8, 0.01)])
+def test_kmeans__is_as_good_as_sklearn_with_ten_starts(dtype, apart, k, most):
+    cells = world(n_cells=800, apart=apart).embedding + 100.0
+    clusters = kmeans(frozen(cells.astype(dtype)), k)
+    theirs = KMeans(k, n_init=10, random_state=3).fit(cells)
+    assert len(set(clusters)) == k
+    assert within(cells, clusters) <= theirs.inertia_ * (1 + most)
+
+
+def test_kmeans__ends_where_sklearn_ends_from_the_same_centres():
+    cells = world(n_cells=800, apart=2.0).embedding
+    cells = cells - cells.mean(axis=0)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        centres = cells[rng.choice(len(cells), 6, replace=False)]
+        enough = TOLERANCE * float(np.mean(cells.var(axis=0)))
+        between, clusters = lloyd(cells, centres, enough)
+        theirs = KMeans(6, init=centres, n_init=1, algorithm="lloyd").fit(cells)
+        np.testing.assert_array_equal(clusters, theirs.labels_)
+        assert (cells**2).sum() - between == pytest.approx(within(cells, clusters), rel=1e-10)
+
+
+def test_kmeans__starts_far_apart_find_small_clusters():
+    # two of 300 cells, far away: even draws would miss them in most of the runs
+    cells = np.random.default_rng(0).normal(size=(300, 4))
+    cells[:2] += 50.0
+    for seed in range(5):
+        clusters = spread(cells, 2, np.random.default_rng(seed))
+        assert np.ptp(clusters[:, 0]) > 40
 
 
 def test_kmeans__gives_the_same_clusters_for_any_number_of_threads():

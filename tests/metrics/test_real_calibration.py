@@ -160,15 +160,16 @@ def test_check_5__raw_scores_do_not_depend_on_what_means_nothing(real):
 
 
 def test_check_5__clusters_fail_it_where_k_means_has_several_optima(real):
-    names, other_order = ("nmi", "ari", "structure_concordance"), ("cell order", "rotation")
+    # as far as another seed, or scikit-learn's k-means with ten starts, takes them on these sets
+    most = {"nmi": 0.12, "ari": 0.22, "structure_concordance": 0.1}
+    names, other_order = tuple(most), ("cell order", "rotation")
     pre = moved(real, 0, 1.0).embedding
     expected = scores(real, names, pre)
     for change, other, before in changed_worlds(real, pre):
         found = scores(World(*map(frozen, other)), names, frozen(before))
         for name, score in found.items():
-            inside_batches = 0.1 if name == "structure_concordance" else 0.02
-            most = inside_batches if change in other_order else 1e-6
-            assert score.raw == pytest.approx(expected[name].raw, abs=most), (change, name)
+            error = most[name] if change in other_order else 1e-6
+            assert score.raw == pytest.approx(expected[name].raw, abs=error), (change, name)
 
 
 def test_check_5__threads_change_no_bit(real):

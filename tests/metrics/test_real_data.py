@@ -25,7 +25,7 @@ from worlds import World, frozen, labelled
 
 from harmonypy_lite import metrics
 from harmonypy_lite.errors import HarmonyWarning, NotApplicable
-from harmonypy_lite.metrics.clusters import kmeans
+from harmonypy_lite.metrics.kmeans import kmeans
 
 LABELLED = (
     "cell_lines_2370",
