@@ -122,7 +122,7 @@ def map_file(
             distance.write(at, apart[:, None])
             at += len(cells)
         unchanged.check()
-        record = map_record(found, planned, keys, missing, adjusted_basis)
+        record = map_record(found, planned, keys, basis or PROJECTED, missing, adjusted_basis)
         made = {adjusted_basis: moved, DISTANCE: distance}
         if basis is None:
             made[PROJECTED] = rows

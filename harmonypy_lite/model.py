@@ -24,7 +24,7 @@ from harmonypy_lite.files.tables import (
 )
 from harmonypy_lite.genes import GeneSpace
 from harmonypy_lite.method import start
-from harmonypy_lite.method.mapping import assignments, mahalanobis, whitening
+from harmonypy_lite.method.mapping import assignments
 from harmonypy_lite.method.model import Reference, ReferenceSums, unit_rows
 from harmonypy_lite.method.rules import Setting, setting_for
 from harmonypy_lite.model_parts import arrays_of, expected_arrays, header_of, parts_of
@@ -228,27 +228,6 @@ class HarmonyModel:
             planned.n_replayed,
             planned.n_mapped,
         )
-
-    def distances(self, Z: np.ndarray) -> np.ndarray:
-        """Return (n,) how far cells (n, d) are from the run's clusters, before any move.
-
-        Examples
-        --------
-        >>> from harmonypy_lite import Harmony
-        >>> X = np.random.default_rng(0).normal(size=(60, 3))
-        >>> model = Harmony(n_clusters=2).fit(X, ["a", "b"] * 30).model(X)
-        >>> near, far = model.distances(np.array([[0.1, 0, 0], [30, 0, 0]]))
-        >>> bool(near < far)
-        True
-        """
-        whitener, sigma = whitening(self.reference), self.replay.setting.sigma
-        parts = []
-        with Workers(1):  # the bytes of a product may depend on the threads of BLAS
-            for first in range(0, len(Z), ROWS):
-                z = Z[first : first + ROWS].astype(np.float64)
-                R = assignments(z, self.centroids, sigma)
-                parts.append(mahalanobis(z, R, self.reference, whitener))
-        return np.concatenate(parts)
 
     def checked(self, X: Any) -> np.ndarray:
         """Return cells (n, d) as the model takes them; refuses other numbers of dimensions."""

@@ -73,8 +73,10 @@ def test_transfer__says_what_is_missing() -> None:
         warnings.simplefilter("ignore", HarmonyWarning)
         query, reference = split()
     for change, message in (
-        (lambda q, r: q.obs.pop("harmony_distance"), "map_embedding"),
-        (lambda q, r: r.uns.pop("harmony_model"), "holds no model"),
+        (lambda q, r: q.uns.pop("harmony_map"), "map_embedding"),
+        (lambda q, r: r.uns.pop("harmony"), "integrate the reference"),
+        (lambda q, r: r.obs.pop("batch"), "batch"),
+        (lambda q, r: r.obsm.update(X_pca=r.obsm["X_pca"][:, 1:]), "in one PCA"),
         (lambda q, r: r.obs.insert(0, "x", pd.Series("unknown", r.obs_names)), "rename it"),
     ):
         q, r = query.copy(), reference.copy()
@@ -87,17 +89,59 @@ def test_transfer__says_what_is_missing() -> None:
         hl.tl.transfer_labels(query, reference, "cell_type", beyond=1.5)
 
 
+def directions(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cells of three types and four dimensions, of any length."""
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, 3, n)
+    Z = np.eye(4)[label] * 3 + rng.normal(size=(n, 4)) * [0.5, 1.0, 0.7, 0.3]
+    return Z * rng.uniform(0.5, 2, (n, 1)), label
+
+
+def literal_distance(Z: np.ndarray, own: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Mahalanobis's distance of directions from the nearest type, cell by cell."""
+    u, v = (X / np.linalg.norm(X, axis=1, keepdims=True) for X in (Z, own))
+    means = {t: v[label == t].mean(axis=0) for t in set(label.tolist())}
+    inside = np.array([x - means[t] for x, t in zip(v, label.tolist(), strict=True)])
+    spread = inside.T @ inside / (len(v) - len(means))
+    spread = spread * (len(v) + 4 * np.eye(4)) / (len(v) + 4)  # drawn to the diagonal
+    inverse = np.linalg.inv(spread)
+    return np.array([min(np.sqrt((x - m) @ inverse @ (x - m)) for m in means.values()) for x in u])
+
+
+def test_doubt__is_the_distance_from_the_nearest_type_by_left_out_batches() -> None:
+    Z, label = directions(900, 0)
+    batch = np.arange(900) % 4
+    ratios = []
+    for b in range(4):
+        apart = literal_distance(Z[batch == b], Z[batch != b], label[batch != b])
+        ratios.append(apart / np.quantile(apart, 0.25))
+    threshold = max(np.quantile(r, 0.9) for r in ratios)
+    calibration = calibrate(Z, label, batch, 3, beyond=0.9)
+    assert calibration.threshold == pytest.approx(threshold, rel=1e-9)
+    new, _ = directions(200, 1)
+    apart = literal_distance(new, Z, label)
+    wanted = apart / np.quantile(apart, 0.25) / threshold
+    np.testing.assert_allclose(doubt(calibration, new, np.zeros(200, int)), wanted, rtol=1e-9)
+
+
+def test_calibrate__leaves_cells_out_where_no_batch_can_be() -> None:
+    Z, label = directions(900, 2)
+    apart = calibrate(Z, label, label, 3), calibrate(Z, label, np.zeros(900, int), 3)
+    assert apart[0].threshold == apart[1].threshold > 1
+    with pytest.raises(InvalidInput, match="unknown=False"):
+        calibrate(Z[:15], label[:15], label[:15], 3)
+
+
 def test_doubt__takes_off_what_a_whole_batch_is_further_out() -> None:
-    rng = np.random.default_rng(0)
-    distance, label = rng.gamma(20, 1, 4000), np.arange(4000) % 2
-    distance[label == 1] *= 3
-    calibration = calibrate(distance, label, 2)
-    batch = np.repeat([0, 1], 2000)
-    moved = np.where(batch == 1, 2.5, 1.0) * distance
-    for each in (0, 1):
-        assert (doubt(calibration, moved, label, batch)[batch == each] > 1).mean() == pytest.approx(
-            0.05, abs=0.015
-        )
+    Z, label = directions(2000, 3)
+    calibration = calibrate(Z, label, np.arange(2000) % 4, 3)
+    new, _ = directions(2000, 4)
+    batch = np.repeat([0, 1], 1000)
+    new[1000:, 3] += 1.5 * np.linalg.norm(new[1000:], axis=1)
+    lost = doubt(calibration, new, batch) > 1
+    assert (doubt(calibration, new, np.zeros(2000, int)) > 1)[1000:].mean() > 0.5
+    assert lost[:1000].mean() < 0.08
+    assert lost[1000:].mean() < 0.02
 
 
 def test_cluster_distance__is_mahalanobis_and_leaves_small_clusters_out() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.lookup import check_basis, check_columns
 from harmonypy_lite.method.doubt import BEYOND, calibrate, cluster_distance, doubt
 from harmonypy_lite.model import HarmonyModel
-from harmonypy_lite.tl.mapping import DISTANCE, as_model
+from harmonypy_lite.threads import Workers
+from harmonypy_lite.tl.mapping import as_model
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -29,7 +31,6 @@ def transfer_labels(
     *,
     basis: str = "X_pca_harmony",
     n_neighbors: int = 15,
-    model: Any = None,
     batch_key: str | None = None,
     unknown: bool = True,
     beyond: float = BEYOND,
@@ -38,9 +39,13 @@ def transfer_labels(
 
     Writes to ``query.obs``: ``LABEL_transferred``, the commonest label among the neighbours;
     ``LABEL_probability``, its share of them; and, with `unknown`, ``LABEL_doubt``, how far out the
-    cell is for its type. Above 1 its label is "unknown": then it lies further from the run's
-    clusters than 95 % of the reference's own cells of that type do, after what its whole batch is
-    further out was taken off. A type that is close to one of the reference cannot be told from it.
+    cell is. Above 1 its label is "unknown": its direction in the PCA, before any move, is then
+    further from every type than nearly all cells of a batch are that is left out of the reference,
+    after what the cell's whole batch is further out was taken off.
+
+    A type that is close to one of the reference, such as CD8 beside CD4 T cells, takes its name, as
+    does one that is nearly all of the query. Where the reference has one batch, or types of one
+    batch each, nothing tells what a new batch adds, and more cells of known types are unknown.
 
     Parameters
     ----------
@@ -54,14 +59,13 @@ def transfer_labels(
         Key of obsm with the corrected cells, in both.
     n_neighbors
         Neighbours that are asked.
-    model
-        The model of the run; by default the one in ``reference.uns``. Only for `unknown`.
     batch_key
-        Column of ``query.obs`` with the batches; by default the query is one.
+        Column of ``query.obs`` with the batches; by default those that it was mapped with. Only
+        for `unknown`.
     unknown
         Whether cells may be unknown.
     beyond
-        Share of the reference's own cells of a type that are within its threshold.
+        Share of the cells of a batch that is left out of the reference that are not unknown.
 
     Raises
     ------
@@ -98,7 +102,7 @@ def transfer_labels(
     best = likely.argmax(axis=1)
     found = names[best].astype(object)
     if unknown:
-        score = _doubts(query, reference, model, (code, labelled), best, batch_key, beyond)
+        score = _doubts(query, reference, (code, labelled), batch_key, beyond)
         query.obs[f"{label_key}_doubt"] = score
         found[score > 1] = UNKNOWN
     query.obs[f"{label_key}_transferred"] = pd.Categorical(found)
@@ -147,26 +151,37 @@ def probabilities(
 def _doubts(
     query: AnnData,
     reference: AnnData,
-    model: Any,
     labels: tuple[np.ndarray, np.ndarray],
-    best: np.ndarray,
     batch_key: str | None,
     beyond: float,
 ) -> np.ndarray:
     code, labelled = labels
-    if DISTANCE not in query.obs:
+    ran, mapped = reference.uns.get("harmony"), query.uns.get("harmony_map")
+    if not isinstance(ran, Mapping) or not isinstance(mapped, Mapping):
         raise InvalidInput(
-            f"The query has no obs[{DISTANCE!r}], by which cells of no known type are found: place "
-            "it with tl.map_embedding, or give unknown=False."
+            "Cells of no known type are found by what is known of the run and of the mapping: "
+            "integrate the reference with pp.harmony_integrate and place the query with "
+            "tl.map_embedding, or give unknown=False."
         )
-    found = as_model(reference if model is None else model)
-    own = found.checked(_cells(reference, str(found.summary.get("basis", "X_pca"))))[labelled]
-    calibration = calibrate(found.distances(own), code, int(code.max()) + 1, beyond)
-    batch = np.zeros(query.n_obs, int)
-    if batch_key is not None:
-        check_columns([batch_key], query.obs.columns)
-        batch = np.unique(query.obs[batch_key].astype(str), return_inverse=True)[1]
-    return doubt(calibration, query.obs[DISTANCE].to_numpy(np.float64), best, batch)
+    own, new = _cells(reference, str(ran["basis"])), _cells(query, str(mapped["basis"]))
+    if own.shape[1] != new.shape[1]:
+        raise InvalidInput(
+            f"The query has {new.shape[1]} dimensions in {mapped['basis']}, the reference "
+            f"{own.shape[1]} in {ran['basis']}: both must be in one PCA."
+        )
+    keys = list(mapped["keys"]) if batch_key is None else [batch_key]
+    batch = _numbered(reference, list(ran["covariates"]))[labelled]
+    with Workers(1):  # the bytes of a product may depend on the threads of BLAS
+        calibration = calibrate(own[labelled], code, batch, int(code.max()) + 1, beyond)
+        return doubt(calibration, new, _numbered(query, keys))
+
+
+def _numbered(adata: AnnData, keys: list[str]) -> np.ndarray:
+    """Return (N,) the number of each cell's combination of levels; 0 without keys."""
+    check_columns(keys, adata.obs.columns)
+    if not keys:
+        return np.zeros(adata.n_obs, int)
+    return adata.obs.groupby(keys, observed=True, dropna=False).ngroup().to_numpy()
 
 
 @checked_call(refuse=refuse_other_than_adata)

@@ -132,7 +132,9 @@ def map_embedding(
         query.obsm[PROJECTED] = Z
     query.obsm[adjusted_basis] = np.concatenate(moved)
     query.obs[DISTANCE] = np.concatenate(distance)
-    query.uns["harmony_map"] = map_record(found, planned, keys, missing, adjusted_basis)
+    query.uns["harmony_map"] = map_record(
+        found, planned, keys, basis or PROJECTED, missing, adjusted_basis
+    )
 
 
 def genes_of_model(model: HarmonyModel) -> GeneSpace:
@@ -166,6 +168,7 @@ def map_record(
     model: HarmonyModel,
     planned: Plan,
     keys: Sequence[str] | None,
+    basis: str,
     missing: float | None,
     adjusted_basis: str,
 ) -> dict[str, Any]:
@@ -175,6 +178,7 @@ def map_record(
         "n_mapped": planned.n_mapped,
         "keys": np.array(list(keys or []), dtype=object),
         "model_cells": model.n_cells,
+        "basis": basis,
         "adjusted_basis": adjusted_basis,
     }
     if missing is not None:
