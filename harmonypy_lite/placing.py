@@ -29,6 +29,8 @@ log = logging.getLogger("harmonypy_lite")
 
 #: Cells that are looked at together. Sums are rounded in this order, so it is part of the result.
 ROWS = 4096
+#: Assignments of so many bytes are kept from the first look at the cells for the second.
+_KEPT = 2**26
 CHOICES = ("known", "new", "either")
 
 
@@ -203,6 +205,8 @@ class Placement:
         shape = model.reference.corrected_sum.shape
         self._sums = mapping.QuerySums(self._combinations, n_levels, *shape)
         self._W: np.ndarray | None = None
+        self._keeps = len(planned.known) * len(self._Y) * 8 <= _KEPT
+        self._kept: dict[int, np.ndarray] = {}
 
     def see(self, Z: np.ndarray, first: int) -> None:
         """Look at cells (n, d) that begin at row `first` of all."""
@@ -213,6 +217,8 @@ class Placement:
         codes = self._plan.new_codes[first : first + len(Z)][new]
         R = mapping.assignments(z, self._Y, self._sigma)
         self._sums.add(R, z, self._combination(codes))
+        if self._keeps and new.all():
+            self._kept[first] = R
 
     def move(
         self, Z: np.ndarray, first: int, place: np.ndarray | None = None
@@ -226,7 +232,9 @@ class Placement:
         rows = slice(first, first + len(Z))
         known = self._plan.known[rows]
         z = Z.astype(np.float64)
-        R = mapping.assignments(z, self._Y, self._sigma)
+        R = self._kept.pop(first, None)
+        if R is None:
+            R = mapping.assignments(z, self._Y, self._sigma)
         distance = mapping.mahalanobis(z, R, self._model.reference, self._whitener)
         moved = np.asarray(Z, np.float32).copy()
         if not known.all():

@@ -1,8 +1,8 @@
 """How far to trust a label that was carried over: cells of no known type, and scores of clusters.
 
-A cell is told by how far it is from the nearest type: Mahalanobis's distance of its direction (cells
-before any move, at length 1, as Harmony compares them) from the means of the types, by the spread
-inside types. That spread is of all batches together, so it is wide where batches differ. The
+A cell is told by how far it is from the nearest type: Mahalanobis's distance of its direction (the
+cell before any move, at length 1, as Harmony compares cells) from the means of the types, by the
+spread inside types. That spread is of all batches together, so it is wide where batches differ. The
 distance is Lee et al. 2018's (arXiv:1807.03888), at length 1 as in Mueller and Hein 2025
 (arXiv:2505.18032). What is far is learned from batches that are left out one after the other.
 """

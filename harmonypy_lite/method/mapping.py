@@ -8,6 +8,8 @@ their levels explain. The reference enters as N_r and C alone (`model.Reference`
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from harmonypy_lite.method.model import Reference, unit_rows
@@ -77,8 +79,9 @@ def corrected(z: np.ndarray, R: np.ndarray, W: np.ndarray, codes: np.ndarray) ->
     """Return z_i - sum_k R_ik sum_c W_k[code_ic] for cells (n, d) with codes (n, C)."""
     z_hat = z.astype(np.float64)
     for column in codes.T:
-        for level in np.unique(column):
-            own = column == level
+        levels = np.unique(column)
+        for level in levels:
+            own = column == level if len(levels) > 1 else slice(None)
             z_hat[own] -= R[own] @ W[:, level]
     return z_hat
 
@@ -94,18 +97,25 @@ def whitening(reference: Reference) -> np.ndarray:
     pooled = np.einsum("k,kii->i", share, reference.covariance)
     floor = np.diag(np.maximum(pooled, 1e-6 * max(float(pooled.max(initial=0.0)), 1e-30)))
     weight = (d / (d + reference.size))[:, None, None]
-    values, vectors = np.linalg.eigh((1 - weight) * reference.covariance + weight * floor)
-    return vectors / np.sqrt(np.maximum(values, 1e-12 * values.max()))[:, None, :]
+    drawn = (1 - weight) * reference.covariance + weight * floor
+    try:
+        return np.linalg.inv(np.linalg.cholesky(drawn)).swapaxes(1, 2)
+    except np.linalg.LinAlgError:  # rounded below 0 where the cells are far from 0 and close by
+        values, vectors = np.linalg.eigh(drawn)
+        return vectors / np.sqrt(np.maximum(values, 1e-12 * values.max()))[:, None, :]
 
 
 def mahalanobis(
     z: np.ndarray, R: np.ndarray, reference: Reference, whitener: np.ndarray, near: float = 0.01
 ) -> np.ndarray:
     """Return (n,) sum_k R_ik |(z_i - mean_k) L_k| over the clusters that a cell is near to."""
-    total, weight = np.zeros(len(z)), np.zeros(len(z))
-    for k in range(len(whitener)):
-        own = near <= R[:, k]
-        length = np.linalg.norm((z[own] - reference.mean[k]) @ whitener[k], axis=1)
-        total[own] += R[own, k] * length
-        weight[own] += R[own, k]
-    return total / np.maximum(weight, np.finfo(float).tiny)
+    cluster, cell = np.nonzero(near <= R.T)
+    weight = R[cell, cluster]
+    apart = (z[cell] - reference.mean[cluster]).astype(np.float32)
+    first = np.searchsorted(cluster, np.arange(len(whitener) + 1))
+    length = np.empty(len(cell))
+    for k, (a, b) in enumerate(pairwise(first.tolist())):
+        white = apart[a:b] @ whitener[k].astype(np.float32)
+        length[a:b] = np.sqrt(np.einsum("ij,ij->i", white, white))
+    total = np.bincount(cell, weight * length, len(z))
+    return total / np.maximum(np.bincount(cell, weight, len(z)), np.finfo(float).tiny)

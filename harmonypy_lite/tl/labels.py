@@ -13,6 +13,7 @@ from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.lookup import check_basis, check_columns
 from harmonypy_lite.method.doubt import BEYOND, calibrate, cluster_distance, doubt
 from harmonypy_lite.model import HarmonyModel
+from harmonypy_lite.nearest import nearest
 from harmonypy_lite.threads import Workers
 from harmonypy_lite.tl.mapping import as_model
 
@@ -138,12 +139,8 @@ def probabilities(
     query: np.ndarray, reference: np.ndarray, code: np.ndarray, n_labels: int, k: int
 ) -> np.ndarray:
     """Return (n, T) the share of each label among the `k` nearest cells of the reference."""
-    from sklearn.neighbors import NearestNeighbors
-
-    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(reference)
     out = np.zeros((len(query), n_labels))
-    nearest = code[search.kneighbors(query, return_distance=False)]
-    for column in nearest.T:
+    for column in code[nearest(query, reference, k)].T:
         out[np.arange(len(query)), column] += 1 / k
     return out
 

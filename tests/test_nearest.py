@@ -1,0 +1,28 @@
+"""The nearest cells of a reference, against all distances in double precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harmonypy_lite.nearest import nearest
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "scale"), [(40, 40, 1), (63, 5, 1), (5000, 15, 1e25), (300, 1, 1e-25)]
+)
+def test_nearest__finds_what_all_distances_find(n: int, k: int, scale: float) -> None:
+    rng = np.random.default_rng(n)
+    reference, cells = rng.normal(size=(n, 7)) + 3, rng.normal(size=(600, 7)) + 3
+    found = nearest(cells * scale, reference * scale, k)
+    distance = np.linalg.norm(cells[:, None] - reference, axis=2)
+    wanted = np.sort(distance, axis=1)[:, :k]
+    assert all(len(set(row)) == k for row in found.tolist())
+    np.testing.assert_allclose(
+        np.sort(np.take_along_axis(distance, found, axis=1), axis=1), wanted, rtol=1e-4
+    )
+
+
+def test_nearest__takes_cells_that_are_all_the_same() -> None:
+    found = nearest(np.ones((3, 2)), np.ones((9, 2)), 4)
+    assert all(len(set(row)) == 4 for row in found.tolist())
