@@ -132,7 +132,7 @@ def _left_out(
     """Leave out each batch; return how far its cells are from the types of the others."""
     places = [np.flatnonzero(batch == each) for each in np.unique(batch)]
     parts = [_sums(Z[own], label[own], n_types) for own in places]
-    whole = _Sums(*(sum(each) for each in zip(*parts, strict=True)))
+    whole = _Sums(*(np.sum(each, axis=0) for each in zip(*parts, strict=True)))
     ratios = []
     for own, part in zip(places, parts, strict=True):
         rest = _Sums(*(a - b for a, b in zip(whole, part, strict=True)))
