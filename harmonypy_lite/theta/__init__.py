@@ -6,6 +6,7 @@
 `sweep`        the runs of a sweep, and its table
 `verdict`      the rule: which value to take, or why none
 `null`         runs over random batches; the test of the input
+`distortion`   how unevenly distances inside batches changed
 `diagnostics`  what one run did, and the over-correction alarm
 `results`      what the public functions return
 =============  =====================================================================================

@@ -1,4 +1,9 @@
-"""What one run did: movement, composition of clusters, and an alarm where biology went with it."""
+"""What one run did: movement, composition of clusters, and an alarm where biology went with it.
+
+The alarm holds the run against one over random batches, which tears and bends by noise alone. Its
+thresholds were chosen on the design half of tests/benchmarks/study_theta.py, and so that the
+default does not raise it on real sets whose labels stay apart.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harmonypy_lite.design import Design
 from harmonypy_lite.method import start
 from harmonypy_lite.method.formulas import unit_rows
 from harmonypy_lite.metrics.inputs import Categories
 from harmonypy_lite.metrics.neighbors import find_neighbors
+from harmonypy_lite.params import HarmonyParams
+from harmonypy_lite.theta import null
+from harmonypy_lite.theta.distortion import stretch, unevenness
 from harmonypy_lite.theta.measure import MIXED, Probe
 from harmonypy_lite.theta.results import Diagnosis
 
-TORN = 0.75
-"""A cluster whose cells kept less of their neighbours inside batches is torn."""
+TORN = 0.045
+"""A cluster is torn that kept so much less of its neighbours inside batches than random ones."""
+
+BENT = 0.039
+"""A cluster is bent whose distances changed so much less evenly than with random batches."""
+
+WIDE = 0.2
+"""Torn or bent clusters raise the alarm if they have this share of the cells: few are often."""
 
 MERGED = 0.3
 """A cluster whose cells see so much less of their own type than before holds merged types."""
@@ -64,6 +79,8 @@ def diagnose(
     probe: Probe,
     Z_hat: NDArray[np.floating],
     batches: Categories,
+    design: Design,
+    params: HarmonyParams,
     *,
     confounding: dict[str, dict[str, float]],
     seed: int,
@@ -78,6 +95,8 @@ def diagnose(
         (N, d) the result.
     batches
         Of all cells.
+    design, params
+        Of the run over random batches that tells how much is noise.
     confounding
         Cramer's V of the protected columns.
     seed
@@ -85,7 +104,8 @@ def diagnose(
     """
     found = Clusters(probe.Z, Z_hat, probe.places, seed)
     shift = probe.shift(Z_hat)
-    clusters = _clusters(probe, Z_hat, batches, found)
+    noise = next(null.runs_over_random_batches(probe, design, params, seed, 1))
+    clusters = _clusters(probe, Z_hat, batches, found, noise, seed)
     alarmed = clusters[clusters["alarm"]]
     after = probe.measure(Z_hat, clusters=False)
     overall = {
@@ -145,31 +165,48 @@ def _composition(batches: Categories, found: Clusters) -> Any:
 
 
 def _clusters(
-    probe: Probe, Z_hat: NDArray[np.floating], batches: Categories, found: Clusters
+    probe: Probe,
+    Z_hat: NDArray[np.floating],
+    batches: Categories,
+    found: Clusters,
+    noise: tuple[Probe, NDArray[np.floating]],
+    seed: int,
 ) -> Any:
     import pandas as pd
 
     pairs = _pairs(found.after, found.n, batches)
-    cluster = found.after[probe.places]
-    kept = probe.kept(Z_hat)
-    rows = []
-    for k in range(found.n):
-        own = kept[cluster == k]
-        own = own[~np.isnan(own)]
-        rows.append((k, len(own), own.mean() if len(own) else np.nan))
-    table = pd.DataFrame(rows, columns=["cluster", "n_measured", "kept"])
-    table.insert(1, "n_cells", pairs.sum(axis=1))
     # a level counts as present with a tenth of the cells that it would have if spread evenly
     expected = pairs.sum(axis=1, keepdims=True) * (batches.sizes / batches.sizes.sum())
     present = (pairs > 0) & (pairs >= 0.1 * expected)
-    table.insert(2, "n_levels", present.sum(axis=1))
+    table = pd.DataFrame({"cluster": np.arange(found.n), "n_cells": pairs.sum(axis=1)})
+    table["n_levels"] = present.sum(axis=1)
     table["few_levels"] = (2 * table["n_levels"] <= batches.n) & (table["n_cells"] > 0)
+    cluster = found.after[probe.places]
+    pair = [each.kept(moved) for each, moved in ((probe, Z_hat), noise)]
+    both = ~np.isnan(pair[0] + pair[1])
+    table["n_measured"] = np.bincount(cluster[both], minlength=found.n)
+    for name, kept in zip(("kept", "kept_random"), pair, strict=True):
+        sums = np.bincount(cluster[both], kept[both], minlength=found.n)
+        table[name] = sums / table["n_measured"].where(table["n_measured"] > 0)
+    for name, (each, moved) in (("uneven", (probe, Z_hat)), ("uneven_random", noise)):
+        table[name] = unevenness(stretch(each, moved, seed), cluster, found.n)
+    table["merged"], table["types"] = _merged(probe, Z_hat, cluster, found.n)
+    return _alarmed(table, labelled=probe.labels is not None)
+
+
+def _alarmed(table: Any, *, labelled: bool) -> Any:
+    """Add which clusters are torn, are bent, and raise the alarm."""
     enough = table["n_measured"] >= FEWEST
-    table["torn"] = enough & (table["kept"] < TORN)
-    lost, types = _merged(probe, Z_hat, cluster, found.n)
-    table["merged"], table["types"] = lost, types
-    # labels say directly what torn neighbourhoods only hint at
-    table["alarm"] = table["torn"] if probe.labels is None else enough & (lost > MERGED)
+    table["torn"] = enough & (table["kept_random"] - table["kept"] >= TORN)
+    table["bent"] = enough & (table["uneven"] - table["uneven_random"] >= BENT)
+    size = table["n_measured"].where(enough, 0)
+
+    def wide(flagged: Any) -> Any:
+        return flagged & (size[flagged].sum() >= WIDE * max(1, size.sum()))
+
+    # labels say directly what bent distances only hint at
+    second = enough & (table["merged"] >= MERGED) if labelled else wide(table["bent"])
+    table["alarm"] = wide(table["torn"]) | second
     return table
 
 
@@ -201,17 +238,24 @@ def _reason(clusters: Any) -> str:
     alarmed = clusters[clusters["alarm"]]
     if not len(alarmed):
         return "No sign of over-correction."
-    labelled = clusters["merged"].notna().any()
-    shown = []
-    for row in alarmed.head(5).to_dict(orient="records"):
-        if labelled:
-            shown.append(f"{row['cluster']} ({row['types']}: {row['merged']:.0%})")
-        else:
-            shown.append(f"{row['cluster']} ({row['kept']:.0%} kept)")
-    more = f" and {len(alarmed) - 5} more" if len(alarmed) > 5 else ""
-    what = (
-        "types merged: cells see fewer cells of their own type than before by"
-        if labelled
-        else "neighbourhoods inside batches were torn"
+    shown = [_sign(row) for row in alarmed.head(5).to_dict(orient="records")]
+    more = f"; and {len(alarmed) - 5} more" if len(alarmed) > 5 else ""
+    share = alarmed["n_cells"].sum() / clusters["n_cells"].sum()
+    many = f"{len(alarmed)} cluster{'s' * (len(alarmed) != 1)} with {share:.0%} of the cells"
+    return f"Over-correction in {many}: {'; '.join(shown)}{more}."
+
+
+def _sign(row: dict[Any, Any]) -> str:
+    """Say why one cluster raises the alarm: the plainest of its signs."""
+    name = f"cluster {row['cluster']}" + (f" ({row['types']})" if row["types"] else "")
+    if row["merged"] >= MERGED:
+        return f"{name}: types merged, cells see {row['merged']:.0%} fewer of their own type"
+    if row["torn"]:
+        return (
+            f"{name}: neighbourhoods inside batches were torn, {row['kept']:.0%} kept where random "
+            f"batches leave {row['kept_random']:.0%}"
+        )
+    return (
+        f"{name}: distances inside batches changed unevenly, by {row['uneven']:.1%} where random "
+        f"batches change them by {row['uneven_random']:.1%}"
     )
-    return f"Over-correction in {len(alarmed)} clusters, {what}: {', '.join(shown)}{more}."

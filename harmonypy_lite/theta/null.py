@@ -38,10 +38,13 @@ class Null(NamedTuple):
     neighbor_change: float
 
 
-def under_random_batches(
+def runs_over_random_batches(
     probe: Probe, design: Design, params: HarmonyParams, seed: int, n_splits: int
-) -> Iterator[Null]:
-    """Deal the cells to batches of the same sizes, integrate over these, measure; some times."""
+) -> Iterator[tuple[Probe, NDArray[np.float32]]]:
+    """Deal the cells to batches of the same sizes and integrate over these; some times.
+
+    Yields the cells with these batches, and the result (N, d).
+    """
     rng = np.random.default_rng([seed, 1])
     for _ in range(n_splits):
         order = rng.permutation(len(probe.Z))
@@ -50,8 +53,7 @@ def under_random_batches(
             moved = Runs(probe.Z, dealt, seed, workers, keep=params.memory == "fast").run(params)
         assert probe.codes is not None
         column = as_categories(probe.codes[order][probe.places], len(probe.places), "pseudo-batch")
-        kept = replace(probe, batches=column).kept(moved.embedding)
-        yield Null(probe.displacement(moved.embedding), 1 - float(np.nanmean(kept)))
+        yield replace(probe, batches=column), moved.embedding
 
 
 def calibrate(
@@ -63,7 +65,10 @@ def calibrate(
     real: Null,
 ) -> NullCalibration:
     """Set runs over random batches beside the real run, whose measures are given."""
-    found = list(under_random_batches(probe, design, params, seed, n_splits))
+    found = [
+        Null(dealt.displacement(moved), 1 - float(np.nanmean(dealt.kept(moved))))
+        for dealt, moved in runs_over_random_batches(probe, design, params, seed, n_splits)
+    ]
     return NullCalibration(
         tuple(each.displacement for each in found),
         tuple(each.neighbor_change for each in found),

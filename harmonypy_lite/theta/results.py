@@ -176,8 +176,10 @@ class Diagnosis(_Plain):
         cluster) before and after, and expected (if levels were spread evenly).
     clusters
         One row for each cluster: n_cells, n_levels (levels that have cells there), few_levels,
-        kept (mean share of neighbours inside batches that were kept), merged (with labels: by how
-        much neighbours of other types increased), torn, alarm.
+        n_measured; kept (mean share of neighbours inside batches that were kept) and uneven
+        (standard deviation of the log ratio of distances after and before, to far cells of the
+        batch), both also of a run over random batches; merged (with labels: by how much neighbours
+        of other types increased), types; torn, bent, alarm.
     alarm
         Whether any cluster is over-corrected.
     reason

@@ -269,6 +269,11 @@ def diagnose(
     Writes ``adata.obs["harmony_shift"]``: how far each cell moved, in units of the spread within
     clusters (or types, with labels) and batches. The result may come from any program.
 
+    Noise is told apart by one run of ``harmony2`` with its defaults over random batches: the alarm
+    names clusters that kept fewer of their neighbours inside batches than these do, clusters where
+    types merged (with labels) and, without labels, clusters whose distances inside batches changed
+    less evenly.
+
     Parameters
     ----------
     adata, key, basis, n_measured, rng, n_jobs, missing
@@ -276,8 +281,7 @@ def diagnose(
     adjusted_basis
         Key of ``adata.obsm`` with the result, of as many dimensions.
     label_key
-        Column of cell types: the alarm then names clusters where types merged; without, clusters
-        where neighbourhoods inside batches were torn.
+        Column of cell types, so that the alarm sees types that merged.
     protect
         Biological column(s) whose confounding with `key` (Cramer's V) is reported.
 
@@ -322,7 +326,13 @@ def diagnose(
     if protected:
         confounding = warn_of_confounding(adata.obs[keys], adata.obs[protected])
     found = diagnostics.diagnose(
-        case.probe, Z_hat, case.batches, confounding=confounding, seed=case.seed
+        case.probe,
+        Z_hat,
+        case.batches,
+        case.design,
+        params,
+        confounding=confounding,
+        seed=case.seed,
     )
     _write_shift(adata, found.shift)
     return found

@@ -1,4 +1,4 @@
-"""Whether the sweep recommends the right theta, and the alarm the right runs; the truth is known.
+"""Whether the sweep recommends the right theta; the truth is known.
 
     python tests/benchmarks/study_theta.py --half design --csv design.csv   # for the thresholds
     python tests/benchmarks/study_theta.py --half final  --csv final.csv    # once, for the table
@@ -7,8 +7,7 @@
 
 Scenarios, halves and seeds are those of `pooled.worlds`. Truth is the share of the 30 nearest
 neighbours of the batch-free embedding that a run recovers. `--seeds 100,101` takes some seeds,
-`--read FILE...` makes the tables of kept figures. A run is over-corrected when it recovers at least
-10 % less than the best theta of the grid and its theta is larger, good within 2 % of the best.
+`--read FILE...` makes the tables of kept figures. `study_alarm` does the same for the alarm.
 """
 
 from __future__ import annotations
@@ -30,12 +29,9 @@ from pooled import worlds  # noqa: E402
 from pooled.measures import shared_neighbors  # noqa: E402
 
 from harmonypy_lite import datasets, tl  # noqa: E402
-from harmonypy_lite.metrics.inputs import as_categories  # noqa: E402
-from harmonypy_lite.theta import diagnostics  # noqa: E402
 from harmonypy_lite.theta.sweep import Step  # noqa: E402
 
 FIRST_SEED = {"design": 0, "final": 100}
-DIAGNOSED = (2.0, 8.0)
 #: Cells without any batch effect: batches, types, and how unequal the batches are in size.
 NO_EFFECT = [(b, t, s) for b in (2, 3, 5, 10) for t in (3, 6, 12) for s in (0.0, 1.0)]
 APART = {"n_batches": 2, "n_types": 4, "confounded": 1.0}
@@ -52,19 +48,15 @@ def cells(world: worlds.World) -> Any:
 
 
 def studied(world: worlds.World, half: str) -> dict[str, Any]:
-    """Return one row: the sweep's answer, recovery and alarms of each theta."""
+    """Return one row: the sweep's answer, and what each theta recovers."""
     adata, row = cells(world), {"half": half, "scenario": world.name, "seed": world.seed}
     label = "label_of_cell" if world.label is not None else None
     keys = list(world.frame.columns)
 
     def watch(step: Step) -> None:
-        theta = step.run.params.theta
         if world.truth is not None:
-            row[f"recovery {theta:g}"] = shared_neighbors(world.truth, step.run.embedding, 30)
-        if theta in DIAGNOSED:
-            found = diagnosed(world, step.run.embedding)
-            row[f"torn {theta:g}"] = bool(found["torn"].any())
-            row[f"merged {theta:g}"] = bool(found["alarm"].any()) if label else np.nan
+            recovered = shared_neighbors(world.truth, step.run.embedding, 30)
+            row[f"recovery {step.run.params.theta:g}"] = recovered
 
     found = tl.sweep_theta(adata, keys, label_key=label, n_seeds=1, rng=world.seed, progress=watch)
     at = found.table.set_index("value")
@@ -82,20 +74,6 @@ def studied(world: worlds.World, half: str) -> dict[str, Any]:
     if world.truth is not None:
         row["recovery input"] = shared_neighbors(world.truth, world.Z, 30)
     return row
-
-
-def diagnosed(world: worlds.World, embedding: np.ndarray) -> pd.DataFrame:
-    from harmonypy_lite.params import HarmonyParams
-    from harmonypy_lite.theta.sweep import probe_of
-
-    n = len(world.Z)
-    joined = world.frame.astype(str).agg(" ".join, axis=1)  # levels of all covariates
-    batches = as_categories(joined.to_numpy(), n, "batch")
-    known = None
-    if world.label is not None:
-        known = np.ones(n, bool), as_categories(world.label, n, "label")
-    probe = probe_of(world.Z, batches, known, HarmonyParams(), 0, 6000)
-    return diagnostics.diagnose(probe, embedding, batches, confounding={}, seed=0).clusters
 
 
 def without_effect(n_cells: int, seed: int) -> list[dict[str, Any]]:
@@ -154,20 +132,6 @@ def losses(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def alarms(table: pd.DataFrame) -> pd.DataFrame:
-    rows = []
-    for _, row in losses(table).iterrows():
-        best = max(row[f"recovery {theta:g}"] for theta in tl.THETAS)
-        for theta in DIAGNOSED:
-            loss = 1 - row[f"recovery {theta:g}"] / best
-            kind = "good" if loss <= 0.02 else "between"
-            if loss >= 0.1 and theta > row["best theta"]:
-                kind = "over-corrected"
-            rows.append((kind, bool(row[f"merged {theta:g}"]), bool(row[f"torn {theta:g}"])))
-    found = pd.DataFrame(rows, columns=["run", "with labels", "without"])
-    return found.groupby("run").agg(["sum", "size"])
-
-
 def show(table: pd.DataFrame) -> None:
     known = losses(table) if "recovery 2" in table else table[:0]
     for half, part in known.groupby("half"):
@@ -187,7 +151,6 @@ def show(table: pd.DataFrame) -> None:
                 f"(default {(some['default loss'] <= 0.02).mean():.1%}); mean "
                 f"{some['loss'].mean():.4f}, default {some['default loss'].mean():.4f}"
             )
-        print(alarms(part))
     for half in ("none", "apart"):
         part = table[table["half"] == half]
         if len(part):
