@@ -306,6 +306,24 @@ def test_integrate__writes_the_report(repository, tmp_path, monkeypatch):
     assert not (tmp_path / "other.h5ad").exists()
 
 
+def test_reports_of_files__use_the_colours_that_the_file_has(tmp_path, monkeypatch):
+    for module in ("of_files", "of_sweep"):
+        monkeypatch.setattr(f"harmonypy_lite.page.{module}.LAYOUT", "pca")
+    cells = datasets.simulate(400, n_dims=8, batch_strength=5.0)
+    cells.obs["batch"] = cells.obs["batch"].astype("category")
+    cells.uns["batch_colors"] = ["#13579b", "#cafe42", "#55aa11"]
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    file, pages = str(tmp_path / "cells.h5ad"), [tmp_path / "a.html", tmp_path / "b.html"]
+    sweep_of = ["--values", "0,2", "--seeds", "1", "--splits", "0"]
+    for words_ in (["integrate"], ["sweep", *sweep_of]):
+        page = pages.pop(0)
+        given = [*words_, file, "-k", "batch", "--report", str(page)]
+        done = CliRunner().invoke(program, given)
+        assert done.exit_code == 0, done.output
+        for colour in cells.uns["batch_colors"]:
+            assert colour in page.read_text(encoding="utf-8")
+
+
 def test_integrate__of_one_batch_has_nothing_to_report(repository, tmp_path):
     cells = datasets.simulate(n_cells=60)
     cells.obs["batch"] = "one"

@@ -90,6 +90,9 @@ class CellStore(Protocol):
     def kind(self, name: str) -> str:
         """Return the kind of a column of obs in a word."""
 
+    def colours(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return ``uns["NAME_colors"]`` of the columns that have such a list of texts."""
+
     def embeddings(self) -> list[str]:
         """Return the keys of obsm."""
 
@@ -215,6 +218,20 @@ class H5adStore:
     @_guarded("obs")
     def kind(self, name: str) -> str:  # noqa: D102
         return elements.column_kind(self._file["obs"], name, self._file.get("uns"))
+
+    @_guarded("uns")
+    def colours(self, names: Sequence[str]) -> dict[str, np.ndarray]:  # noqa: D102
+        uns, found = self._file.get("uns"), {}
+        for key in (f"{name}_colors" for name in names):
+            if uns is not None and elements.is_group(uns) and key in uns:
+                part = uns[key]
+                if (
+                    not elements.is_group(part)
+                    and len(part.shape) == 1
+                    and part.dtype.kind in "OSUT"
+                ):
+                    found[key] = elements.values(part)
+        return found
 
     @_guarded("obsm")
     def embeddings(self) -> list[str]:  # noqa: D102

@@ -354,7 +354,7 @@ def _rows(key: str, batch: str, question: Question, results: list[Any]) -> list[
 
 
 def read_parts(path: Path, columns: list[str], embeddings: list[str]) -> AnnData:
-    """Read columns of obs and embeddings of obsm from a file, and nothing else."""
+    """Read columns of obs with their colours, embeddings of obsm, and nothing else."""
     import pandas as pd
     from anndata import AnnData
 
@@ -364,5 +364,6 @@ def read_parts(path: Path, columns: list[str], embeddings: list[str]) -> AnnData
             check_basis(name, store.embeddings())
         obs = store.obs(columns)
         arrays = {name: store.embedding(name) for name in dict.fromkeys(embeddings)}
+        colours = store.colours(columns)
     obs.index = pd.RangeIndex(len(obs)).astype(str)
-    return AnnData(obs=obs, obsm=arrays)
+    return AnnData(obs=obs, obsm=arrays, uns=colours)

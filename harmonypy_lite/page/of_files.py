@@ -65,7 +65,10 @@ def write_file_report(
 
     keys = list(summary["covariates"])
     with open_inputs(results) as inputs:
-        obs = inputs.obs([*keys, *([label_key] if label_key else [])])
+        columns = [*keys, *([label_key] if label_key else [])]
+        obs = inputs.obs(columns)
+        # of several files the first decides: levels it does not have get our own colours
+        colours = inputs.stores[0].colours(columns)
         levels_for_missing(obs, keys)  # a run that refuses them had none
         chosen = sample_of(read_columns(obs, keys, label_key), len(obs))
         bases = (basis, adjusted_basis)
@@ -73,7 +76,7 @@ def write_file_report(
     obs = (obs if chosen is None else obs.iloc[chosen]).reset_index(drop=True)
     obs.index = obs.index.astype(str)
     record = uns_record(summary, basis=basis, adjusted_basis=adjusted_basis)
-    cells = AnnData(obs=obs, obsm=obsm, uns={"harmony": record})
+    cells = AnnData(obs=obs, obsm=obsm, uns={**colours, "harmony": record})
     how: Any = {"command": command, "source": source, "layout": LAYOUT, "overwrite": overwrite}
     write_report(cells, path, label_key=label_key, **how)
 

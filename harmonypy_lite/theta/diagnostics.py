@@ -204,9 +204,11 @@ def _alarmed(table: Any, *, labelled: bool) -> Any:
     def wide(flagged: Any) -> Any:
         return flagged & (size[flagged].sum() >= WIDE * max(1, size.sum()))
 
-    # labels say directly what bent distances only hint at
-    second = enough & (table["merged"] >= MERGED) if labelled else wide(table["bent"])
-    table["alarm"] = wide(table["torn"]) | second
+    torn = wide(table["torn"])
+    if labelled:  # labels say directly what bent distances only hint at
+        table["alarm"] = torn | (enough & (table["merged"] >= MERGED))
+    else:  # distances bend at both their ends, so that torn clusters are the better names
+        table["alarm"] = torn if torn.any() else wide(table["bent"])
     return table
 
 
