@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from harmonypy_lite._version import __version__
+from harmonypy_lite.budget import release_freed
 from harmonypy_lite.cells.by_chunk import ChunkwiseCells
 from harmonypy_lite.cells.chunk import InForce
 from harmonypy_lite.cells.in_memory import InMemoryCells
@@ -214,11 +215,10 @@ def _integrate(
 ) -> tuple[np.ndarray, Outcome]:
     rng = np.random.default_rng(setting.params.rng)
     block_seed = int(rng.integers(2**63))
-    kept = setting.params.memory == "fast" and not setting.rules.moving_centroids
-    if kept and setting.steep:
+    keep = setting.params.memory == "fast"
+    if keep and setting.steep and not setting.rules.moving_centroids:
         log.info("Penalties are too steep to keep affinities: memory='lean' is in force.")
     sample = start.sample_cells(len(Z), setting.n_clusters, rng)
-    keep = setting.params.memory == "fast"
     with Workers(setting.params.n_jobs) as workers:
         hold = holder(block_seed, workers, keep=keep)
         # Neither is work for several threads: they run beside each other. The start on this one,
@@ -227,7 +227,11 @@ def _integrate(
             lambda: opening.open_run(Z[sample], design.take(sample), setting, rng, hold),
             lambda: hold(Z, design, setting),
         ]
+        if not keep:
+            release_freed()
         opened, cells = workers.map(lambda step: step(), steps)
+        if not keep:
+            release_freed()
         if replay is not None:
             replay.block_seed = block_seed
         listen = replay.listen(cells) if replay is not None else lambda W: None
@@ -273,10 +277,10 @@ def _hold(
     *,
     keep: bool,
 ) -> InMemoryCells:
-    place = np.arange(len(Z)) if place is None else place
+    place = np.arange(len(Z), dtype=np.min_scalar_type(-len(Z))) if place is None else place
     n_blocks = blocks.number_of_blocks(setting.params.block_proportion, setting.n_cells)
     block = blocks.block_of_cells(place, n_blocks, block_seed)
-    del place  # 8 bytes a cell
+    del place  # 4 bytes a cell
     return InMemoryCells(
         Z,
         design.codes,

@@ -6,9 +6,10 @@ as long as the pieces do not: cut the work by size, never by `worker_count`.
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -73,16 +74,33 @@ class Workers:
         self._open = True
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """Return ``[function(item) for item in items]``, in order; the first error is raised."""
+        """Return ``[function(item) for item in items]``, in order; an error ends the work."""
         pieces = list(items)
         if self._pool is None or len(pieces) <= 1:
             return [function(piece) for piece in pieces]
-        if len(pieces) > self.count:
-            return list(self._pool.map(function, pieces))
-        # The caller takes a piece too: to wake one thread less is quicker for small pieces.
-        others = [self._pool.submit(function, piece) for piece in pieces[1:]]
-        first = function(pieces[0])
-        return [first, *(other.result() for other in others)]
+        # The caller takes pieces too: to wake one thread less is quicker, and where it is itself a
+        # thread of the pool, none stands idle that waits for the others.
+        found: list[Any] = [None] * len(pieces)
+        left = iter(enumerate(pieces))
+        own = itertools.chain([next(left)], left)
+
+        def draw(some: Iterator[tuple[int, T]]) -> None:
+            try:
+                for place, piece in some:
+                    found[place] = function(piece)
+            finally:
+                for _ in left:  # after an error, nobody begins another
+                    pass
+
+        helpers = [self._pool.submit(draw, left) for _ in range(min(self.count, len(pieces)) - 1)]
+        try:
+            draw(own)
+        finally:
+            started = [helper for helper in helpers if not helper.cancel()]
+            wait(started)
+        for helper in started:
+            helper.result()
+        return found
 
     def close(self) -> None:
         """End the threads and give BLAS its own back; a second call does nothing."""

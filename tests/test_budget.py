@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harmonypy_lite import budget
-from harmonypy_lite.budget import Load, available_memory, choose, parse_size
+from harmonypy_lite.budget import Load, available_memory, choose, parse_size, release_freed
 from harmonypy_lite.errors import InvalidInput
 
 MILLION = Load(1_000_000, 50, 100, 20, 1, 2)
@@ -108,3 +108,16 @@ def test_available_memory__is_that_of_the_machine_at_most() -> None:
     found = re.search(r"MemTotal:\s+(\d+)", meminfo.read_text())
     assert found is not None
     assert 0 < available_memory() <= int(found[1]) * 1024
+
+
+def test_release_freed__gives_freed_memory_back():
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1])
+
+    pieces = [bytearray(100_000) for _ in range(300)]  # too small to be mapped by themselves
+    last = bytearray(100_000)  # what lies behind them, so that the heap cannot just shrink
+    del pieces
+    before = resident()
+    release_freed()
+    assert before - resident() > 5000  # pages, of 7300
+    assert len(last) == 100_000

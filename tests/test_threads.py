@@ -74,3 +74,15 @@ def test_workers__overlapping_runs_leave_blas_as_they_found_it():
         assert blas_threads() == {1}
         second.close()
         assert blas_threads() == {2}
+
+
+def test_workers__a_map_inside_a_map_uses_the_threads_that_stand_idle():
+    meeting = threading.Barrier(2, timeout=5)
+
+    def outer(item):
+        if item == 1:  # in the pool, with the caller's own item long done
+            return workers.map(lambda _: meeting.wait() >= 0, range(4))
+        return None
+
+    with Workers(2) as workers:
+        assert workers.map(outer, range(2)) == [None, [True] * 4]

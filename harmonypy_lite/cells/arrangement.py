@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harmonypy_lite.kernels.product import TILE
+from harmonypy_lite.kernels.sorting import counting_order
 from harmonypy_lite.kernels.weights import NO_MEMBERS, Groups
 
 #: Cells that are worked on together; their affinities to 100 clusters take 1.6 MB.
@@ -109,7 +110,11 @@ def arrange(
     """
     codes = codes[:, by_size(level_counts)]
     combination, combinations = _combine(codes)
-    order = sorted_order(block.astype(np.int64) * len(combinations) + combination)
+    key = block.astype(np.int32 if n_blocks * len(combinations) < 2**31 else np.int64)
+    key *= len(combinations)
+    key += combination
+    order = sorted_order(key)
+    del key  # with what it is made of the most memory that an arrangement takes
     codes = codes[order]
     # of one covariate whose levels all occur, the combinations are its levels: 4 bytes a cell less
     same = codes.shape[1] == 1 and len(combinations) == combinations[-1, 0] + 1
@@ -178,15 +183,14 @@ def _renumber(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sorted_order(key: np.ndarray) -> np.ndarray:
-    """Return the order that sorts `key`; equal keys stay in the order of the input."""
-    # Sorting whole keys with the place in the low bits is several times faster than argsort.
-    bits = max(1, int(key.size - 1).bit_length())
-    if key.size and int(key.max()).bit_length() + bits < 63:
-        packed = np.sort((key << bits) | np.arange(key.size))
-        order = packed & ((1 << bits) - 1)
+    """Return the order that sorts `key` (n,), whole numbers >= 0; equal ones stay as they came."""
+    out = np.empty(key.size, np.int32 if key.size < 2**31 else np.int64)
+    n_keys = int(key.max(initial=-1)) + 1
+    if n_keys <= 4 * key.size:
+        counting_order(key, np.zeros(n_keys + 1, np.int64), out)
     else:
-        order = np.argsort(key, kind="stable")
-    return order.astype(np.int32 if key.size < 2**31 else np.int64)
+        out[:] = np.argsort(key, kind="stable")
+    return out
 
 
 def cut_chunks(

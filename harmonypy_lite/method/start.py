@@ -16,6 +16,8 @@ from harmonypy_lite.method.formulas import unit_rows
 #: Cells per cluster that the start looks at; more do not improve it.
 CELLS_PER_CLUSTER = 256
 _LLOYD_ITERATIONS = 10
+#: Cells whose cosines are held at a time.
+_AT_ONCE = 4096
 #: As many starts as make together about so many clusters; at most 8, at least 1.
 _CLUSTERS_TRIED = 160
 #: Share of the centroids that are drawn evenly from the cells.
@@ -35,7 +37,7 @@ def start_centroids(sample: np.ndarray, n_clusters: int, rng: np.random.Generato
 
     Rows of length zero have no direction and are left out.
     """
-    largest = np.abs(sample).max(initial=0.0)
+    largest = max(sample.max(initial=0.0), -sample.min(initial=0.0))
     # Rounded before anything else: the same numbers in another type or order give the same bytes.
     U = unit_rows(np.ascontiguousarray(sample / (largest or 1.0), np.float32))
     U = U[U.any(axis=1)]
@@ -54,15 +56,25 @@ def _spherical_k_means(
     Y = U[_seed(U, n_clusters, rng)]
     tightness = 0.0
     for _ in range(_LLOYD_ITERATIONS):
-        cosine = U @ Y.T
-        most = cosine.max(axis=1)
-        nearest = (cosine == most[:, None]).argmax(axis=1)  # as cosine.argmax, which is slower
-        tightness = float(most.sum(dtype=np.float64))
+        nearest, cosine = _nearest(U, Y)
+        tightness = float(cosine.sum(dtype=np.float64))
         moved = _mean_directions(U, nearest, Y)
         if np.array_equal(moved, Y):
             break
         Y = moved
     return Y, tightness
+
+
+def _nearest(U: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nearest centroid of each cell (n,), and the cosine to it."""
+    nearest, most = np.empty(len(U), np.intp), np.empty(len(U), U.dtype)
+    for first in range(0, len(U), _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        cosine = U[part] @ Y.T
+        most[part] = cosine.max(axis=1)
+        # as cosine.argmax, which is slower
+        nearest[part] = (cosine == most[part, None]).argmax(axis=1)
+    return nearest, most
 
 
 def _seed(U: np.ndarray, n_clusters: int, rng: np.random.Generator) -> np.ndarray:
@@ -73,7 +85,7 @@ def _seed(U: np.ndarray, n_clusters: int, rng: np.random.Generator) -> np.ndarra
     """
     n_even = min(max(1, int(n_clusters * _EVEN_SHARE)), len(U))
     chosen = [int(i) for i in rng.choice(len(U), n_even, replace=False, shuffle=False)]
-    distance = np.maximum(1 - U @ U[chosen].T, 0).min(axis=1)
+    distance = np.maximum(1 - _nearest(U, U[chosen])[1], 0)
     n_candidates = 2 + int(np.log(n_clusters))
     for _ in range(n_clusters - n_even):
         cumulative = np.cumsum(distance, dtype=np.float64)

@@ -18,6 +18,8 @@ class Row(NamedTuple):
     least: float
     most: float
     faster: float | None  # times as fast as harmonypy
+    first: float  # seconds of the first call of this size in a process
+    first_faster: float | None
     per_iteration: float | None
     iterations: int | None
     rounds: list[int] | None
@@ -31,6 +33,7 @@ class Row(NamedTuple):
 def rows(comparison: Comparison, against: str = "harmonypy") -> list[Row]:
     """Return a row for each contender that finished."""
     reference, _ = _medians(comparison, against)
+    first_reference = _median_of(comparison, against, "first_seconds")
     found = []
     for contender, runs in comparison["runs"].items():
         good = [run for run in runs if "seconds" in run]
@@ -38,6 +41,7 @@ def rows(comparison: Comparison, against: str = "harmonypy") -> list[Row]:
             continue
         seconds, per_iteration = _medians(comparison, contender)
         times = [run["seconds"] for run in good]
+        first = _median_of(comparison, contender, "first_seconds")
         peak = int(statistics.median(run["peak_above_input"] for run in good))
         found.append(
             Row(
@@ -46,10 +50,12 @@ def rows(comparison: Comparison, against: str = "harmonypy") -> list[Row]:
                 min(times),
                 max(times),
                 reference and reference / seconds,
+                first,
+                first_reference and first_reference / first,
                 per_iteration,
                 good[0]["iterations"],
                 good[0]["rounds"],
-                statistics.median(run["cpu_seconds"] / run["calls"][0] for run in good),
+                statistics.median(run["cpu_seconds"] / run["seconds"] for run in good),
                 peak,
                 peak / comparison["n_cells"],
                 [run["objective"] for run in good if run["objective"] is not None],
@@ -67,12 +73,18 @@ def row(comparison: Comparison | None, contender: str) -> Row | None:
 
 def _medians(comparison: Comparison, contender: str) -> tuple[Any, Any]:
     """Return the median seconds of a contender, and per iteration."""
-    good = [run for run in comparison["runs"].get(contender, []) if "seconds" in run]
-    if not good:
+    seconds = _median_of(comparison, contender, "seconds")
+    if seconds is None:
         return None, None
-    seconds = statistics.median(run["seconds"] for run in good)
+    good = [run for run in comparison["runs"][contender] if "seconds" in run]
     iterations = good[0]["iterations"]
     return seconds, seconds / iterations if iterations else None
+
+
+def _median_of(comparison: Comparison, contender: str, name: str) -> Any:
+    """Return the median of a number of a contender's runs, None without runs."""
+    numbers = [run[name] for run in comparison["runs"].get(contender, []) if name in run]
+    return statistics.median(numbers) if numbers else None
 
 
 def over_floor(comparison: Comparison, contender: str = "lite") -> float | None:

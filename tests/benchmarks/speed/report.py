@@ -14,11 +14,12 @@ Results = dict[str, Any]  # what `bench_speed.py` writes as JSON
 
 EXPLANATION = """\
 Every number is a median over fresh processes that took turns (A B C A B C ...). A process loads the
-data, calls the program once on a small part of it (imports and compiling are over then), and is
-timed in a second call on all of it. All programs do the same number of iterations and rounds, with
-the same number of threads; early stopping is off.
+data, calls the program on a small part of it (imports and compiling are over then), then on all of
+it (*first call*), and is timed in the next such calls. The first is when the system finds the
+memory: seconds per GB in a virtual machine, a tenth of that elsewhere. All programs do the same
+number of iterations and rounds, with the same number of threads; early stopping is off.
 
-- *faster*: harmonypy's median over this one's.
+- *faster*: harmonypy's median over this one's; likewise, in brackets, of the first call.
 - *CPUs*: CPU seconds per second.
 - *above input*: peak resident memory during the call minus what was resident before it, with the
   input loaded. Results count, in whatever type and number the program returns them.
@@ -64,14 +65,14 @@ def _machine(results: Results) -> str:
 def _comparison(comparison: figures.Comparison) -> str:
     given = {name: [value] for name, value in comparison["input_scores"].items()}
     lisi = [name for name in given if name.startswith("lisi_")]
-    header = ["program", "seconds (min-max)", "faster", "s per iteration"]
+    header = ["program", "seconds (min-max)", "faster", "first call", "s per iteration"]
     header += ["iterations", "CPUs", "above input", "bytes per cell"]
     header += [
         "own objective",
         "objective anew",
         *(f"LISI {n.removeprefix('lisi_')}" for n in lisi),
     ]
-    first = ["input", *[""] * 8, *_scores(given, lisi)]
+    first = ["input", *[""] * 9, *_scores(given, lisi)]
     lines = [[*_cells(row), *_scores(row.scores, lisi)] for row in figures.rows(comparison)]
     notes = [
         f"{CONTENDERS[contender].label}: {runs[-1].get('unavailable') or runs[-1].get('failed')}."
@@ -93,6 +94,7 @@ def _cells(row: Row) -> list[str]:
         contender.label,
         f"{row.seconds:.3f} ({row.least:.3f}-{row.most:.3f})",
         _number(row.faster, ".2f"),
+        f"{row.first:.3f} ({_number(row.first_faster, '.2f')})",
         _number(row.per_iteration, ".4f"),
         "?" if row.iterations is None else f"{row.iterations}{rounds}",
         f"{row.cpus:.2f}",

@@ -21,11 +21,13 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from speed.contenders import Task
+    from collections.abc import Callable
+
+    from speed.contenders import Answer, Task
 
 #: Cells of the call that comes before the timed one.
 WARM_UP = 3000
-#: A short call is repeated until so many seconds have passed, or so often.
+#: Calls that are timed after the first at full size: for so many seconds, at most so many.
 ENOUGH_SECONDS, ENOUGH_CALLS = 1.0, 5
 
 
@@ -82,21 +84,22 @@ def _integrate(job: Job) -> dict[str, Any]:
     warm_up = time.perf_counter() - began
     call = prepare(task)
     before = Memory.start()
-    began, cpu_began = time.perf_counter(), time.process_time()
-    answer = call()
-    seconds, cpu = [time.perf_counter() - began], time.process_time() - cpu_began
-    peak = before.peak_above()
-    while sum(seconds) < ENOUGH_SECONDS and len(seconds) < ENOUGH_CALLS and job.warm_up:
-        began = time.perf_counter()
-        answer = call()
-        seconds.append(time.perf_counter() - began)
+    answer, *timed = _timed(call)
+    peak, first = before.peak_above(), timed[0]
+    calls = [] if job.warm_up else [timed]
+    while job.warm_up and sum(s for s, _ in calls) < ENOUGH_SECONDS and len(calls) < ENOUGH_CALLS:
+        del answer
+        answer, *timed = _timed(call)
+        calls.append(timed)
+    seconds, cpu = np.transpose(calls).tolist()
     few = np.ascontiguousarray(answer.embedding[rows], np.float32)
     if job.rows_to:
         np.save(job.rows_to, few)
     return {
         "seconds": float(np.median(seconds)),
+        "first_seconds": first,
         "calls": seconds,
-        "cpu_seconds": cpu,  # of the first call, all threads together
+        "cpu_seconds": float(np.median(cpu)),  # of a call, all threads together
         "warm_up": warm_up,
         "peak_above_input": peak,
         "memory_from": before.source,
@@ -105,6 +108,13 @@ def _integrate(job: Job) -> dict[str, Any]:
         "objective": answer.objective,
         "sha256": hashlib.sha256(few).hexdigest(),
     }
+
+
+def _timed(call: Callable[[], Answer]) -> tuple[Answer, float, float]:
+    """Return what a call returns, its seconds, and those of the CPU."""
+    began, cpu_began = time.perf_counter(), time.process_time()
+    answer = call()
+    return answer, time.perf_counter() - began, time.process_time() - cpu_began
 
 
 def _small(task: Task) -> Task:
