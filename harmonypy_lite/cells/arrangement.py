@@ -111,8 +111,8 @@ def arrange(
     codes = codes[:, by_size(level_counts)]
     combination, combinations = _combine(codes)
     key = block.astype(np.int32 if n_blocks * len(combinations) < 2**31 else np.int64)
-    key *= len(combinations)
-    key += combination
+    np.multiply(key, len(combinations), out=key)
+    np.add(key, combination, out=key)
     order = sorted_order(key)
     del key  # with what it is made of the most memory that an arrangement takes
     codes = codes[order]

@@ -7,7 +7,7 @@ from harmonypy_lite.kernels.jit import kernel
 
 @kernel
 def counting_order(key, start, order):
-    """Places of the keys in ascending order, equal keys as they came: key[order_j] <= key[order_j+1].
+    """Places of the keys in ascending order, equal keys as they came.
 
     IN key (n) whole numbers from 0 up to k - 1, start (k+1) zeros, changed. OUT order (n).
     """
