@@ -35,10 +35,13 @@ if TYPE_CHECKING:
     from harmonypy_lite.errors import (
         HarmonyWarning,
         InvalidInput,
+        LeftOutWarning,
         MissingExtra,
         NotApplicable,
         NotConvergedWarning,
         NumericalError,
+        ObjectiveRoseWarning,
+        UncorrectedWarning,
     )
     from harmonypy_lite.estimator import Harmony
     from harmonypy_lite.io import integrate_file, integrate_files
@@ -53,10 +56,13 @@ __all__ = [
     "HarmonyParams",
     "HarmonyWarning",
     "InvalidInput",
+    "LeftOutWarning",
     "MissingExtra",
     "NotApplicable",
     "NotConvergedWarning",
     "NumericalError",
+    "ObjectiveRoseWarning",
+    "UncorrectedWarning",
     "__version__",
     "datasets",
     "integrate_file",
@@ -79,6 +85,9 @@ _HOME = {
     "MissingExtra": "errors",
     "NotApplicable": "errors",
     "NotConvergedWarning": "errors",
+    "ObjectiveRoseWarning": "errors",
+    "UncorrectedWarning": "errors",
+    "LeftOutWarning": "errors",
     "NumericalError": "errors",
     "integrate_file": "io",
     "integrate_files": "io",

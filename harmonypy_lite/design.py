@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harmonypy_lite.errors import InvalidInput, warn
+from harmonypy_lite.errors import InvalidInput, LeftOutWarning, warn
 from harmonypy_lite.levels import ColumnLevels, StoredCodes, StoredColumn
 from harmonypy_lite.params import PerLevel
 
@@ -231,7 +231,7 @@ def _chosen(
         reason = _reason_to_drop(codes, levels, kept)
         if reason:
             left_out[name] = (reason, levels)
-            warn(f"Covariate {name!r} is left out: {reason}.")
+            warn(f"Covariate {name!r} is left out: {reason}.", LeftOutWarning)
         else:
             kept[name] = (codes, levels)
     return kept, left_out

@@ -33,6 +33,18 @@ class NotConvergedWarning(HarmonyWarning):
     """The run used all its iterations before the objective settled."""
 
 
+class ObjectiveRoseWarning(HarmonyWarning):
+    """The run ended because the objective rose."""
+
+
+class UncorrectedWarning(HarmonyWarning):
+    """Cells stay as they are: their level was left out, or their cluster corrects nothing."""
+
+
+class LeftOutWarning(HarmonyWarning):
+    """A covariate has no part in the run."""
+
+
 #: Packages whose lines are not the user's: ours, and scikit-learn, which wraps our estimator.
 _NOT_THE_USERS = ("harmonypy_lite", "sklearn", "contextlib")
 

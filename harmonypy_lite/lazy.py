@@ -35,8 +35,8 @@ from harmonypy_lite.run import (
     holder,
     integrate_cells,
     summarise,
-    warn_if_unsettled,
 )
+from harmonypy_lite.shortfalls import warn_of_shortfalls
 from harmonypy_lite.stream import Sample, census_of, check_same_cells, integrate_stream
 from harmonypy_lite.threads import Workers
 
@@ -204,7 +204,7 @@ def _on_workers(
         cells.close()
     seconds = time.perf_counter() - began
     summary = summarise(embedding.shape, design, setting.params, outcome, seconds)
-    warn_if_unsettled(outcome, params)
+    warn_of_shortfalls(outcome, design, params)
     lazy = _recipe(embedding, design, replay)
     return LazyIntegration(lazy, summary, outcome, design, replay)
 

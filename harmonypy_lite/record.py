@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+#: Levels that are named; the record has all.
+_NAMED = 5
+
 _STOPPED = {
     "converged": "the objective settled",
     "objective rose": "the objective rose a little, as it may once batches are mixed",
@@ -24,6 +27,35 @@ def why_stopped(stopped: str) -> str:
     'the objective settled'
     """
     return _STOPPED.get(stopped, stopped)
+
+
+def caveats(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a record holds of covariates, clusters and levels without correction, in words.
+
+    Examples
+    --------
+    >>> caveats({"n_clusters": 9, "idle_clusters": [4], "idle_share": 0.125})
+    [('Corrects nothing', '1 of 9 clusters, with 12.5 % of the cells')]
+    """
+    said = [("Left out", str(reason)) for reason in record.get("dropped_covariates", ())]
+    n_clusters = int(record.get("n_clusters", 0))
+    idle = len(record.get("idle_clusters", ()))
+    if idle:
+        share = f"{100 * float(record['idle_share']):.1f} % of the cells"
+        said.append(("Corrects nothing", f"{idle} of {n_clusters:,} clusters, with {share}"))
+    names, clusters, shares = (
+        list(record.get(name, ())) for name in ("pruned_levels", "pruned_clusters", "pruned_share")
+    )
+    order = sorted(range(len(names)), key=lambda i: (-shares[i], -clusters[i]))
+    parts = [
+        f"{names[i]} in {int(clusters[i])} of {n_clusters:,} clusters "
+        f"({100 * float(shares[i]):.2g} % of its cells)"
+        for i in order[:_NAMED]
+    ]
+    if parts:
+        more = f" and {len(names) - _NAMED} more levels" if len(names) > _NAMED else ""
+        said.append(("Levels not corrected", ", ".join(parts) + more))
+    return said
 
 
 def uns_record(summary: Mapping[str, Any], *, basis: str, adjusted_basis: str) -> dict[str, Any]:
@@ -52,6 +84,11 @@ def uns_record(summary: Mapping[str, Any], *, basis: str, adjusted_basis: str) -
             pairs = [(f"{p} ~ {b}", v) for p, by in value.items() for b, v in by.items()]
             record[name] = np.array([pair for pair, _ in pairs], dtype=object)
             record["cramers_v"] = np.array([v for _, v in pairs], dtype=np.float64)
+        elif name == "pruned_levels":
+            levels = [(f"{c}={b}", each) for c, by in value.items() for b, each in by.items()]
+            record[name] = np.array([level for level, _ in levels], dtype=object)
+            record["pruned_clusters"] = np.array([e["clusters"] for _, e in levels], np.int64)
+            record["pruned_share"] = np.array([e["share"] for _, e in levels], np.float64)
         elif isinstance(value, Mapping):
             record[name] = {k: _plain(v) for k, v in value.items() if v is not None}
         elif value is not None and name != "seconds":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harmonypy_lite.files.output import human, size_of
-from harmonypy_lite.record import why_stopped
+from harmonypy_lite.record import caveats, uns_record, why_stopped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +33,14 @@ def count(n: int, word: str) -> str:
     return f"{n:,} {word}" + ("" if n == 1 else "s")
 
 
+#: How the printed lines call what `record.caveats` calls at length.
+_CAVEATS = {
+    "Left out": "left out",
+    "Corrects nothing": "idle",
+    "Levels not corrected": "uncorrected",
+}
+
+
 def summary_text(
     done: Sequence[FileResult], *, basis: str, adjusted_basis: str, seconds: float
 ) -> str:
@@ -44,10 +52,11 @@ def summary_text(
     stopped = why_stopped(summary["stopped"])
     if summary["stopped"] == "objective rose":
         stopped += "; the last correction is kept"
+    record = uns_record(summary, basis=basis, adjusted_basis=adjusted_basis)
     lines = [
         ("cells", f"{summary['n_cells']:,} x {summary['n_dims']} components of {basis}"),
         ("batches", ", ".join(levels) or "none"),
-        *(("left out", f"{n}: {why}") for n, why in summary["dropped_covariates"].items()),
+        *((_CAVEATS[label], text) for label, text in caveats(record)),
     ]
     for name, by_batch in summary.get("confounding", {}).items():
         values = ", ".join(f"{v:.2f} with {batch}" for batch, v in by_batch.items())

@@ -20,13 +20,14 @@ from harmonypy_lite.cells.chunk import InForce
 from harmonypy_lite.cells.in_memory import InMemoryCells
 from harmonypy_lite.design import Design, design_from_columns
 from harmonypy_lite.embedding import ZeroRows, as_embedding
-from harmonypy_lite.errors import InvalidInput, NotConvergedWarning, NumericalError, warn
+from harmonypy_lite.errors import InvalidInput, NumericalError, warn
 from harmonypy_lite.method import blocks, loop, opening, start
 from harmonypy_lite.method.history import History
 from harmonypy_lite.method.loop import Outcome
 from harmonypy_lite.method.passes import Cells, Correct
 from harmonypy_lite.method.rules import Setting, setting_for
 from harmonypy_lite.params import HarmonyParams
+from harmonypy_lite.shortfalls import shortfalls, warn_of_shortfalls
 from harmonypy_lite.threads import Workers
 
 if TYPE_CHECKING:
@@ -109,8 +110,10 @@ def integrate_embedding(
     -----
     HarmonyWarning
         For covariates left out, tiny levels and zero rows.
-    NotConvergedWarning
-        When all iterations were used up.
+    NotConvergedWarning, ObjectiveRoseWarning
+        When all iterations were used up, or the objective rose.
+    UncorrectedWarning
+        When more than 0.1 % of a level's cells could not be corrected.
 
     Examples
     --------
@@ -145,7 +148,7 @@ def integrate_embedding(
     replay = Replay(setting, [], 0) if record else None
     corrected, outcome = _integrate(Z, design, setting, replay, progress)
     summary = summarise(Z.shape, design, setting.params, outcome, time.perf_counter() - began)
-    warn_if_unsettled(outcome, params)
+    warn_of_shortfalls(outcome, design, params)
     return Integration(corrected, summary, design, outcome, replay)
 
 
@@ -346,13 +349,16 @@ def summarise(
         "objective_by_round": [],
         "diversity_by_round": [],
         "cluster_sizes": [],
+        "pruned_levels": {},
+        "idle_clusters": [],
+        "idle_share": 0.0,
         "parameters": plain_parameters(params),
         "versions": versions(),
         "seconds": round(seconds, 3),
     }
     if outcome is not None:
         first = design.level_slices()[0]
-        summary |= outcome.history.summary()
+        summary |= outcome.history.summary() | shortfalls(outcome, design)
         summary["cluster_sizes"] = [float(x) for x in outcome.O[:, first].sum(axis=1)]
     return summary
 
@@ -388,13 +394,3 @@ def versions() -> dict[str, str]:
         "numba": numba.__version__,
         "python": platform.python_version(),
     }
-
-
-def warn_if_unsettled(outcome: Outcome, params: HarmonyParams) -> None:
-    """Warn when all iterations were used up."""
-    if outcome.history.stopped == "max_iter_harmony" and params.early_stop:
-        warn(
-            f"The objective had not settled after {params.max_iter_harmony} iterations: see it in "
-            "the summary, or raise max_iter_harmony.",
-            NotConvergedWarning,
-        )

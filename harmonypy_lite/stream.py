@@ -37,9 +37,9 @@ from harmonypy_lite.run import (
     holder,
     integrate_cells,
     summarise,
-    warn_if_unsettled,
 )
 from harmonypy_lite.scratch import note_read, noted_read
+from harmonypy_lite.shortfalls import warn_of_shortfalls
 from harmonypy_lite.threads import Workers
 
 #: Bytes of the batches in which input and result pass through memory.
@@ -149,7 +149,7 @@ def integrate_stream(
                 outcome = integrate_cells(cells, opened, setting, listen, progress)
             seconds = time.perf_counter() - began
             summary = summarise((n, d), design, setting.params, outcome, seconds)
-            warn_if_unsettled(outcome, params)
+            warn_of_shortfalls(outcome, design, params)
             yield Streamed(cells_on_disk.batches(), summary, outcome, replay if record else None)
         finally:
             cells_on_disk.close()

@@ -97,7 +97,7 @@ def sparse_effects(one: Step) -> np.ndarray:
         O = Phi.T @ weight
         assert setting.ridge_lambda is None
         penalty = setting.params.alpha * weight.sum() * setting.level_share
-        kept = np.flatnonzero(O > 1e-5 * setting.level_size)
+        kept = np.flatnonzero(O / setting.level_size > 1e-5)
         inside = np.isin(codes, kept) * weight
         rows = sparse.hstack([np.ones((n, 1)), Phi[:, kept]], format="csr")
         left = rows.T @ (rows * inside[:, None]) + sparse.diags_array(np.append(0, penalty[kept]))
@@ -229,7 +229,7 @@ def test_iteration__with_mild_feedback_is_within_the_bound(
 def test_lambda__that_cannot_tell_covariates_apart_is_refused() -> None:
     Z, frame = twin.simulated(400, 7, "crossed")
     Z, frame = np.repeat(Z, 10, axis=0), pd.concat([frame] * 10)
-    with pytest.raises(InvalidInput, match="cannot tell 2 covariates apart in 4000 cells.* 4e-08"):
+    with pytest.raises(InvalidInput, match=r"cannot tell 2 covariates apart in 4000 cells.* 4e-08"):
         step(Z, frame, ridge_lambda=1e-8)
     step(Z, frame, ridge_lambda=4e-8)
     step(Z, frame[["batch"]], ridge_lambda=1e-8)

@@ -18,7 +18,7 @@ from harmonypy_lite.page import drawings, words
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.pl.convergence import record_of
 from harmonypy_lite.pl.layout import Layout
-from harmonypy_lite.record import why_stopped
+from harmonypy_lite.record import caveats, why_stopped
 from harmonypy_lite.tl import diagnose
 
 if TYPE_CHECKING:
@@ -194,6 +194,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Iterations", f"{int(record['iterations'])}"),
         ("Objective", f"{words.number(objective[0], 1)} → {words.number(objective[-1], 1)}"),
         ("Stopped because", why_stopped(str(record["stopped"]))),
+        *caveats(record),
     ]
 
 
