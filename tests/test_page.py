@@ -206,9 +206,10 @@ def test_sample__of_many_cells_is_said(adata, monkeypatch, tmp_path):
     assert "Scores and pictures look at 200 of 500 cells" in text
 
 
-def scores(before, after, **more):
+def scores(before, after, error=0.0, **more):
+    given = {"batch_key": "b", "raw": np.nan, "standard_error": error}
     rows = [
-        {"embedding": e, "batch_key": "b", "metric": m, "kind": k, "raw": np.nan, "calibrated": v}
+        {"embedding": e, "metric": m, "kind": k, "calibrated": v, **given}
         for e, values in (("before", before), ("after", after))
         for m, k, v in zip(("ilisi", "clisi"), ("batch", "biology"), values, strict=True)
     ]
@@ -231,9 +232,16 @@ def test_verdict__follows_from_mixing_and_biology(before, after, headline, tone)
     assert f"{after[1]:.2f}" in found.sentences[1]
 
 
+def test_verdict__believes_a_loss_of_two_standard_errors():
+    pairs = (0.1, 1.0), (0.9, 0.8)
+    assert scores(*pairs, error=0.06).tone == "bad"
+    assert scores(*pairs, error=0.08).tone == "good"
+
+
 def test_verdict__heeds_the_alarm():
     found = scores((0.1, 1.0), (0.9, 1.0), alarm="Over-correction in 1 clusters.")
     assert found.tone == "bad"
+    assert found.headline == "Batches are mixed, but structure was lost."
     assert found.sentences[-1] == "Over-correction in 1 clusters."
 
 

@@ -60,7 +60,7 @@ def of_run(
             "title": "Clusters",
             "flow": False,
             "text": f"Which levels of {key} are in which cluster of the result, against an even "
-            f"spread. {diagnosis.reason}",
+            f"spread.{'' if diagnosis.alarm else f' {diagnosis.reason}'}",
             "pictures": [_composition(diagnosis, key, when) for when in ("before", "after")],
         },
     ]

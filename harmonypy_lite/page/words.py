@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 #: Calibrated mixing from which on batches count as mixed, and below which as apart.
 MIXED, APART = 0.75, 0.25
-#: A loss of a biology metric that is worth a sentence.
+#: A loss of a biology metric that is worth a sentence, if it is of two standard errors too.
 LOSS = 0.05
 
 #: Name and question of each metric.
@@ -73,8 +73,9 @@ def verdict(
     if alarm:
         sentences.append(alarm)
     cost = bool(lost) or bool(alarm)
+    gone = "biology" if lost else "structure"
     word = "are mixed" if mixed else "are still apart" if apart else "are partly mixed"
-    end = "but biology was lost" if cost else "and biology stayed"
+    end = f"but {gone} was lost" if cost else "and biology stayed"
     tone = "bad" if cost or apart else "good" if mixed else "mixed"
     return Verdict(f"Batches {word}, {end}.", [each for each in sentences if each], tone)
 
@@ -115,9 +116,17 @@ def _losses(
         if metric.startswith("structure"):  # a good correction moves neighbours too
             continue
         pair = values_of(table, key, metric, before, after)
-        if pair is not None and pair[1] < pair[0] - LOSS:
+        error = _error(table, key, metric, before, after)
+        if pair is not None and pair[0] - pair[1] > max(LOSS, 2 * error):
             found.append((metric, *pair))
     return found
+
+
+def _error(table: pd.DataFrame, key: str, metric: str, before: str, after: str) -> float:
+    """Return the standard error of a metric's change, as far as it is known."""
+    own = table[(table["batch_key"] == key) & (table["metric"] == metric)]
+    own = own[own["embedding"].isin([before, after])].drop_duplicates("embedding")
+    return float((own["standard_error"].fillna(0.0) ** 2).sum() ** 0.5)
 
 
 def _kept(metric: str, before: float, after: float) -> str:

@@ -240,24 +240,24 @@ def _reason(clusters: Any) -> str:
     alarmed = clusters[clusters["alarm"]]
     if not len(alarmed):
         return "No sign of over-correction."
-    shown = [_sign(row) for row in alarmed.head(5).to_dict(orient="records")]
+    shown: dict[str, list[str]] = {}
+    for row in alarmed.head(5).to_dict(orient="records"):
+        sign, measured = _sign(row)
+        name = f"{row['cluster']} ({row['types']}: " if row["types"] else f"{row['cluster']} ("
+        shown.setdefault(sign, []).append(f"{name}{measured})")
+    signs = "; ".join(f"{sign} in {', '.join(names)}" for sign, names in shown.items())
     more = f"; and {len(alarmed) - 5} more" if len(alarmed) > 5 else ""
     share = alarmed["n_cells"].sum() / clusters["n_cells"].sum()
     many = f"{len(alarmed)} cluster{'s' * (len(alarmed) != 1)} with {share:.0%} of the cells"
-    return f"Over-correction in {many}: {'; '.join(shown)}{more}."
+    return f"Over-correction in {many}: {signs}{more}."
 
 
-def _sign(row: dict[Any, Any]) -> str:
-    """Say why one cluster raises the alarm: the plainest of its signs."""
-    name = f"cluster {row['cluster']}" + (f" ({row['types']})" if row["types"] else "")
+def _sign(row: dict[Any, Any]) -> tuple[str, str]:
+    """Say why one cluster raises the alarm, the plainest of its signs, and by how much."""
     if row["merged"] >= MERGED:
-        return f"{name}: types merged, cells see {row['merged']:.0%} fewer of their own type"
+        return "cells see fewer of their own type", f"{row['merged']:.0%}"
     if row["torn"]:
-        return (
-            f"{name}: neighbourhoods inside batches were torn, {row['kept']:.0%} kept where random "
-            f"batches leave {row['kept_random']:.0%}"
-        )
-    return (
-        f"{name}: distances inside batches changed unevenly, by {row['uneven']:.1%} where random "
-        f"batches change them by {row['uneven_random']:.1%}"
-    )
+        sign = "neighbours inside batches were lost (kept, by random batches)"
+        return sign, f"{row['kept']:.0%}, {row['kept_random']:.0%}"
+    sign = "distances inside batches changed unevenly (by, by random batches)"
+    return sign, f"{row['uneven']:.1%}, {row['uneven_random']:.1%}"
