@@ -26,6 +26,7 @@ from harmonypy_lite.execution import (
     take_back,
 )
 from harmonypy_lite.files import output
+from harmonypy_lite.files.claim import claimed
 from harmonypy_lite.files.inputs import Inputs, PathLike, Unchanged, open_inputs, sources_of
 from harmonypy_lite.files.stores import CellStore, NewParts
 from harmonypy_lite.keeping_files import FileModel
@@ -201,9 +202,10 @@ def integrate_files(
     how = params, missing, memory, folder, resume
     record = save_model is not None
     request = Request(files_in, [], keys, basis, *how, progress=progress, record=record)
-    take_back(request)
-    request = replace(request, before=(unchanged := Unchanged(sources)).before)
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as files:
+        stack.enter_context(claimed(targets))
+        take_back(request)
+        request = replace(request, before=(unchanged := Unchanged(sources)).before)
         compiling = stack.enter_context(compile_clock())
         inputs = files.enter_context(open_inputs(sources))
         promised = _promised(adjusted_basis, basis if preprocess else None)

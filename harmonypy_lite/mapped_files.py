@@ -14,6 +14,7 @@ import numpy as np
 from harmonypy_lite.cells.row_file import RowFile
 from harmonypy_lite.embedding import as_embedding
 from harmonypy_lite.files import output
+from harmonypy_lite.files.claim import claimed
 from harmonypy_lite.files.elements import Rows
 from harmonypy_lite.files.inputs import PathLike, Unchanged, sources_of
 from harmonypy_lite.files.stores import CellStore, NewParts, open_store
@@ -102,6 +103,7 @@ def map_file(
     target = output.plan(source, None if out is None else Path(out), overwrite=overwrite)
     unchanged = Unchanged([source])
     with contextlib.ExitStack() as stack:
+        stack.enter_context(claimed([target]))
         folder = tempfile.TemporaryDirectory(prefix=".harmonypy-lite-", dir=target.path.parent)
         scratch = Path(stack.enter_context(folder))
         store = stack.enter_context(open_store(source))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harmonypy_lite.errors import InvalidInput, warn
+from harmonypy_lite.files.claim import locked
 from harmonypy_lite.files.output import human
 
 _NOTE, _LOCK, _READ = "run.json", "lock", "read.json"
@@ -71,7 +72,11 @@ def scratch_folder(
         )
     path = folder_of(parent, identity)
     path.mkdir(mode=0o700, exist_ok=True)
-    with _only_run(path):
+    busy = (
+        f"Another run is at work on the same input in {parent}: wait for it, or name another "
+        "folder with --scratch DIR."
+    )
+    with locked(path / _LOCK, busy):
         left = _left_by(path)
         if resume and left is not None:
             _check_same(left, identity)
@@ -134,29 +139,6 @@ def _boot() -> str:
 def _digest(identity: Mapping[str, Any]) -> str:
     named = [identity[name] for name in ("paths", "keys", "basis")]
     return hashlib.sha256(json.dumps(named, default=str).encode()).hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def _only_run(path: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with the process however that ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    handle = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise InvalidInput(
-            f"Another run is at work on the same input in {path.parent}: wait for it, or name "
-            "another folder with --scratch DIR."
-        ) from None
-    try:
-        yield
-    finally:
-        os.close(handle)
 
 
 def _left_by(path: Path) -> dict[str, Any] | None:

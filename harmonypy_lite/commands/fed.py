@@ -250,10 +250,11 @@ def apply(
     program.writes = True
 
     from harmonypy_lite.federated.steps import apply as work
+    from harmonypy_lite.files.claim import claimed
     from harmonypy_lite.files.output import plan
 
     target = plan(file, output, in_place=in_place, overwrite=overwrite)
-    with unwinding_signals(), plain_warnings(None):
+    with unwinding_signals(), plain_warnings(None), claimed([target]):
         done = work(folder, _at(file, given), target, name=result, overwrite=overwrite)
     program.written = done.written[0]
     _say(done, as_json, quiet)

@@ -135,13 +135,15 @@ def take_back(path: Path, noted: Mapping[str, Any]) -> None:
     """Cut off what a killed `append` left behind the end, and give the file its old date.
 
     Nothing is done if the file has got its new root, or if another program has written to it since:
-    HDF5 cuts the bytes behind the end off.
+    HDF5 cuts the bytes behind the end off. An `append` that is alive holds the lock of the file.
     """
-    now = note(path)
-    same = all(now[name] == noted[name] for name in ("inode", "head"))
-    if same and now["size"] > noted["size"]:
-        os.truncate(path, noted["size"])
-        os.utime(path, ns=(noted["date"], noted["date"]))
+    with _opened(path, os.O_RDWR) as handle:
+        _lock(handle, path)
+        now = note(path)
+        same = all(now[name] == noted[name] for name in ("inode", "head"))
+        if same and now["size"] > noted["size"]:
+            os.ftruncate(handle, noted["size"])
+            os.utime(handle, ns=(noted["date"], noted["date"]))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ independent of the number of threads, compiles fast, and composes with Dask and 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -21,13 +22,29 @@ _FASTMATH = {"reassoc", "contract", "nsz", "arcp", "nnan"}
 def kernel(function: F) -> F:
     """Compile `function` to serial machine code that releases the GIL, cached on disk if possible.
 
-    A read-only installation without any writable cache folder compiles in memory instead.
+    A read-only installation without any writable cache folder compiles in memory instead, and so
+    does one whose cache folder becomes full or closed later.
     """
     options: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
     try:
-        return cast(F, numba.njit(cache=True, **options)(function))
+        made = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba found no folder that it may write its cache to
         return cast(F, numba.njit(**options)(function))
+    _save_if_possible(getattr(made, "_cache", None))  # plain Python if numba is disabled
+    return cast(F, made)
+
+
+def _save_if_possible(cache: Any) -> None:
+    """Let a kernel go on when its machine code, which is complete in memory, cannot be saved."""
+    save = getattr(cache, "save_overload", None)
+    if save is None:
+        return
+
+    def tried(*what: Any) -> None:
+        with contextlib.suppress(OSError):
+            save(*what)
+
+    cache.save_overload = tried
 
 
 def inlined(function: F) -> F:
