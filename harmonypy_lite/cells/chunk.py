@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -61,10 +62,10 @@ def added(parts: Sequence[Sums]) -> Sums:
         return parts[0]
     first, rest, energy, direction = zip(*parts, strict=True)
     return Sums(
-        np.sum(first, axis=0),
-        np.sum(rest, axis=0),
+        reduce(np.add, first),
+        reduce(np.add, rest),
         np.concatenate(energy),
-        np.sum(direction, axis=0),
+        reduce(np.add, direction),
     )
 
 

@@ -29,7 +29,8 @@ def turned(Y: np.ndarray, directions: np.ndarray) -> np.ndarray:
 
 def expected(n: np.ndarray, level_share: np.ndarray) -> np.ndarray:
     """E_kb = n_k Pr_b: cells of level b in cluster k if levels were spread evenly (2019, eq. 5)."""
-    return n[:, None] * level_share[None, :]
+    # Laid out as O is, whose levels are rows in memory: the penalty reads both side by side.
+    return (level_share[:, None] * n[None, :]).T
 
 
 def discounted_theta(
