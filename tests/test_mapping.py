@@ -156,6 +156,50 @@ def test_distance__is_mahalanobis_in_one_cluster() -> None:
     np.testing.assert_allclose(found, wanted, rtol=0.01)
 
 
+def test_equations__are_those_of_the_paper_to_double_precision() -> None:
+    """Kang 2021 with all cells in the regression: X = [1; X_q], whose X_q is 0 in the reference."""
+    rng = np.random.default_rng(5)
+    n, m, K, d, B = 120, 70, 4, 3, 2
+    Z_ref, Z = rng.normal(size=(n, d)), rng.normal(size=(m, d)) + 1
+    R_ref = rng.dirichlet(np.ones(K), n)
+    code = np.arange(m) % B
+    N_r, C = R_ref.sum(axis=0), R_ref.T @ Z_ref  # the reference's compression terms
+    Y = C / np.linalg.norm(C, axis=1, keepdims=True)
+    u = Z / np.linalg.norm(Z, axis=1, keepdims=True)
+    R = np.exp(-2 * (1 - u @ Y.T) / 0.1)
+    R /= R.sum(axis=1, keepdims=True)
+    Xq = np.vstack([np.zeros((n, B)), np.eye(B)[code]])
+    X, both = np.column_stack([np.ones(n + m), Xq]), np.vstack([Z_ref, Z])
+    wanted = Z.copy()
+    for k in range(K):
+        w = np.diag(np.concatenate([R_ref[:, k], R[:, k]]))
+        beta = np.linalg.inv(X.T @ w @ X + np.diag([0.0, 1.0, 1.0])) @ X.T @ w @ both
+        wanted -= R[:, [k]] * (np.eye(B)[code] @ beta[1:])
+    found = mapping.assignments(Z, Y, np.full(K, 0.1))
+    np.testing.assert_allclose(found, R, atol=1e-12)
+    sums = mapping.QuerySums(np.arange(B)[:, None], B, K, d)
+    for part in (slice(0, 30), slice(30, m)):
+        sums.add(found[part], Z[part], code[part])
+    W = sums.effects(mapping.Reference(N_r, C, C, np.zeros((K, d, d))))
+    np.testing.assert_allclose(mapping.corrected(Z, found, W, code[:, None]), wanted, atol=1e-10)
+
+
+def test_distance__is_mahalanobis_weighted_by_the_assignments() -> None:
+    rng = np.random.default_rng(6)
+    n, K, d = 4000, 3, 2
+    z, R = rng.normal(size=(n, d)), rng.dirichlet(np.full(K, 0.3), n)
+    mean = np.array([np.average(z, axis=0, weights=R[:, k]) for k in range(K)])
+    covariance = np.array([np.cov(z.T, aweights=R[:, k], bias=True) for k in range(K)])
+    reference = mapping.Reference(R.sum(axis=0), mean, mean, covariance)
+    found = mapping.mahalanobis(z, R, reference, mapping.whitening(reference))
+    wanted = np.zeros(n)
+    for k in range(K):
+        apart = z - mean[k]
+        inverse = np.linalg.inv(covariance[k])
+        wanted += R[:, k] * np.sqrt(np.einsum("ni,ij,nj->n", apart, inverse, apart))
+    np.testing.assert_allclose(found, wanted, rtol=0.05)  # near clusters only; few cells drawn in
+
+
 def test_genes__missing_ones_are_reported_and_too_many_refused(reference, query) -> None:
     few = query[:, 5:].copy()
     hl.tl.map_embedding(few, reference, key="donor")
