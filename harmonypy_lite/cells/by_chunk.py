@@ -86,6 +86,8 @@ class ChunkwiseCells:
         self._spans = [self._split_block(b) for b in range(self.n_blocks)]
         self._in_force: list[InForce] = []
         self._squares: np.ndarray | None = None
+        # Kept from one correction to the next: to find the memory takes as long as to fill it.
+        self._tables: list[tuple[np.ndarray, np.ndarray]] = []
 
     @singledispatchmethod
     def run(self, task: object, block: int | None = None) -> Any:
@@ -110,8 +112,10 @@ class ChunkwiseCells:
         Q = len(self._arrangement.combinations) if self._n_covariates > 1 else 0
         table = 8 * self._n_clusters * (self._n_levels * self._n_dims + Q)
         n_tables = min(self._workers.count, max(1, _MOMENT_TABLES // table))
+        if not self._tables:
+            self._tables = [self._new_table(Q) for _ in range(n_tables)]
         spans = iter(self._all_spans())
-        parts = self._workers.map(lambda s: self._sum_moments(s, Q), [spans] * n_tables)
+        parts = self._workers.map(lambda into: self._sum_moments(spans, *into), self._tables)
         M, G = parts[0]
         for more_M, more_G in parts[1:]:
             M += more_M
@@ -278,20 +282,30 @@ class ChunkwiseCells:
         own = np.flatnonzero(np.diff(bounds))
         out = np.zeros((levels.size, self._n_clusters), np.int64)
         if own.size:
-            out[own] = np.add.reduceat(sums.first, bounds[own], axis=0)
-        return sums._replace(first=out)
+            out[own] = np.add.reduceat(sums.first, bounds[own], axis=0)[:, : self._n_clusters]
+        return sums._replace(first=out, rest=sums.rest[:, : self._n_clusters])
 
-    def _sum_moments(self, spans: Iterator[Span], Q: int) -> tuple[np.ndarray, np.ndarray]:
-        """Sum the moments of the spans that this thread draws, and of Q combinations of levels."""
-        M = np.zeros((self._n_levels, self._n_dims, self._work.row_width), np.int64)
-        G = np.zeros((Q, self._n_clusters), np.int64)
+    def _new_table(self, Q: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return what moments, and weights of Q combinations of levels, are summed up in."""
+        L = self._work.row_width
+        return (
+            np.empty((self._n_levels, self._n_dims, L), np.int64),
+            np.empty((Q, L), np.int64),
+        )
+
+    def _sum_moments(
+        self, spans: Iterator[Span], M: np.ndarray, G: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Sum the moments of the spans that this thread draws."""
+        M[:] = 0
+        G[:] = 0
         for piece in itertools.chain.from_iterable(map(self._pieces, spans)):
             codes = self._codes(piece)
             affinities = self._affinities(piece, self._in_force[piece.block])
             self._work.add_moments(affinities, codes, self._groups(piece), self._z(piece), M)
-            if Q:
+            if len(G):
                 self._work.add_combinations(affinities, codes, self._combination(piece), G)
-        return M[..., : self._n_clusters], G
+        return M[..., : self._n_clusters], G[:, : self._n_clusters]
 
     def _sum_squares(self, span: Span) -> np.ndarray:
         """Sum z^2, in fixed point."""
@@ -327,7 +341,8 @@ class ChunkwiseCells:
 
     def _moments(self, M: np.ndarray, G: np.ndarray, squares: np.ndarray) -> Moments:
         to_float, combinations = self._work.fixed.to_float, self._arrangement.combinations
-        level_sum = to_float(M).transpose(2, 0, 1) * self._unit
+        level_sum = to_float(M).transpose(2, 0, 1)
+        level_sum *= self._unit
         square_sum = to_float(squares) * self._unit**2
         if self._n_covariates == 1:
             return Moments(level_sum, None, None, square_sum)

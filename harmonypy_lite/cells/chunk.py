@@ -50,8 +50,8 @@ class Affinities(NamedTuple):
 class Sums(NamedTuple):
     """Sums of an assignment, in int64 fixed point except for the energy."""
 
-    first: np.ndarray  # (T, K) R over each tile, or (M, K) over each level of the first covariate
-    rest: np.ndarray  # (B, K) R over levels of the further covariates; (0, K) if there are none
+    first: np.ndarray  # (T, L) R over each tile, or (M, K) over each level of the first covariate
+    rest: np.ndarray  # (B, L or K) R over levels of the further covariates; none if there are none
     energy: np.ndarray  # (T,) float64, without the part that the tilt's scale adds
     direction: np.ndarray  # (1, d, L) R_ik u_i
 
@@ -149,11 +149,10 @@ class ChunkWork:
 
     def new_sums(self, n_tiles: int, n_dims: int, n_covariates: int) -> Sums:
         """Return sums to be filled by `sum_levels` and `add_direction`."""
-        K = self.sigma.size
         further = len(self._neutral) if n_covariates > 1 else 0
         return Sums(
-            np.empty((n_tiles, K), np.int64),
-            np.zeros((further, K), np.int64),
+            np.empty((n_tiles, self.row_width), np.int64),
+            np.zeros((further, self.row_width), np.int64),
             np.empty(n_tiles),
             np.zeros((1, n_dims, self.row_width), np.int64),
         )
@@ -239,9 +238,10 @@ class ChunkWork:
         combination: np.ndarray,
         out: np.ndarray,
     ) -> None:
-        """Add R per combination of levels to `out` (Q, K)."""
+        """Add R per combination of levels to `out` (Q, L)."""
         A, _, tilt = affinities
-        sum_kernels.sum_combinations(A, codes, tilt, combination, self.fixed.scale, out)
+        scale = np.float32(self.fixed.scale)
+        sum_kernels.sum_combinations(A, codes, tilt, combination, scale, out)
 
     def add_excluded(
         self,

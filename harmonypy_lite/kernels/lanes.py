@@ -242,7 +242,7 @@ def _make_add_rows(rows: int) -> Any:
 
 @intrinsic
 def _scale_row(typing, A, i, T, b, factor, out, j):
-    """out[j, k] = A[i, k] T[b, k] factor, for the columns that A has."""
+    """out[j, k] = A[i, k] T[b, k] factor, for the columns that A has; `out` is none of the two."""
     signature = types.void(A, types.int64, T, types.int64, types.float32, out, types.int64)
 
     def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:

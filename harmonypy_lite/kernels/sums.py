@@ -37,12 +37,13 @@ def sum_levels(A, shift, codes, tilt, sigma, start, scale, first, rest, energy):
 
     energy_t = -sum_i sigma_bar_i (shift_i + log sum_k A_ik tilt_ik), sigma_bar_i = sum_k R_ik
     sigma_k. IN A (n,L), shift (n), codes (n,C), tilt (B,L), sigma (L), or (1) if they are all the
-    same, start (T+1) bounds of the tiles, scale. OUT first (T,K) int64, rest (B,K) int64 added to,
+    same, start (T+1) bounds of the tiles, scale. OUT first (T,L) int64, rest (B,L) int64 added to,
     energy (T) float64.
     """
     # Cells of the same levels are worked on together: their R'1 is tilt * A' (1 / total).
     total, width = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    part = np.empty(A.shape[1], np.float32)
+    part = np.empty((1, A.shape[1]), np.float32)
+    own = np.empty((1, A.shape[1]), np.float32)
     joint = np.empty((1, A.shape[1]), np.float32)
     spread = np.zeros((1, A.shape[1]), np.float32)
     for t in range(start.size - 1):
@@ -60,12 +61,11 @@ def sum_levels(A, shift, codes, tilt, sigma, start, scale, first, rest, energy):
             energy[t] -= _loss(shift, lo, hi, total, width, sigma)
             for i in range(hi - lo):
                 total[i] = np.float32(1.0) / total[i]
-            add_rows(A, lo, hi, total, part)
-            for k in range(first.shape[1]):
-                fixed = np.int64(part[k] * joint[0, k] * scale)
-                first[t, k] += fixed
-                for c in range(1, codes.shape[1]):
-                    rest[codes[lo, c], k] += fixed
+            add_rows(A, lo, hi, total, part[0])
+            scale_row(part, 0, joint, 0, np.float32(1.0), own, 0)
+            add_fixed(own, 0, scale, first, t)
+            for c in range(1, codes.shape[1]):
+                add_fixed(own, 0, scale, rest, codes[lo, c])
             lo = hi
 
 
@@ -105,16 +105,14 @@ def fold_tiles(first, start, log_tilt, sigma, scale, weight):
 def sum_combinations(A, codes, tilt, combination, scale, G):
     """G_qk += sum over cells of combination q of R_ik.
 
-    IN A (n,L), codes (n,C), tilt (B,L), combination (n), scale. OUT G (Q,K) int64.
+    IN A (n,L), codes (n,C), tilt (B,L), combination (n), scale. OUT G (Q,L) int64.
     """
     joint = np.empty((1, A.shape[1]), np.float32)
     row = np.empty((1, A.shape[1]), np.float32)
     for i in range(A.shape[0]):
         multiply_tilts(codes, i, tilt, joint)
         scale_row(A, i, joint, 0, np.float32(1.0) / dot(A, i, joint, 0), row, 0)
-        q = combination[i]
-        for k in range(G.shape[1]):
-            G[q, k] += np.int64(row[0, k] * scale)
+        add_fixed(row, 0, scale, G, combination[i])
 
 
 @kernel

@@ -52,10 +52,11 @@ def run_end(codes, lo, hi):
 @inlined
 def multiply_tilts(codes, i, tilt, joint):
     """joint_0k = prod_c tilt[code_ic, k]."""
-    b = codes[i, 0]
-    for k in range(joint.shape[1]):
-        joint[0, k] = tilt[b, k]
-    for c in range(1, codes.shape[1]):
+    if codes.shape[1] == 1:
+        joint[0] = tilt[codes[i, 0]]
+    else:
+        scale_row(tilt, codes[i, 0], tilt, codes[i, 1], np.float32(1.0), joint, 0)
+    for c in range(2, codes.shape[1]):
         b = codes[i, c]
         for k in range(joint.shape[1]):
             joint[0, k] *= tilt[b, k]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from harmonypy_lite.errors import NumericalError
 from harmonypy_lite.method.passes import Moments
@@ -70,10 +71,12 @@ def level_weights(O: np.ndarray, moments: Moments) -> np.ndarray:
     """Return O (K, B); with several covariates from the combinations, to match them exactly."""
     if moments.combinations is None or moments.weight is None:
         return O
-    sums = np.zeros(O.T.shape)
-    for column in moments.combinations.T:
-        np.add.at(sums, column, moments.weight.T)
-    return sums.T
+    Q = len(moments.combinations)
+    members = [
+        csr_array((np.ones(Q), (column, np.arange(Q))), (O.shape[1], Q))
+        for column in moments.combinations.T
+    ]
+    return sum(each @ moments.weight.T for each in members).T
 
 
 def solve(
@@ -109,7 +112,9 @@ def solve(
     excluded_sum = np.broadcast_to(excluded_sum, intercept.shape)
     first = np.unique(combinations[:, 0])
     for k in np.flatnonzero(kept.any(axis=1)):
-        cluster = _Cluster(combinations, first, weight[k], S[k], O[k], penalties[k], kept[k])
+        # Clusters are columns in memory: their own numbers are gathered once.
+        own_weight, own_S = np.ascontiguousarray(weight[k]), np.ascontiguousarray(S[k])
+        cluster = _Cluster(combinations, first, own_weight, own_S, O[k], penalties[k], kept[k])
         try:
             W[k], intercept[k] = _solve_cluster(cluster, excluded_sum[k])
         except np.linalg.LinAlgError as error:
@@ -225,6 +230,8 @@ def _rest(own: _Cluster, others: np.ndarray) -> np.ndarray:
     """
     places = _places(own, others)
     n = others.size + 2
+    if len(places) == 1 and own.kept[own.first].all():
+        return np.zeros((n - 1, n - 1))
     lone = ~own.kept[own.combinations[:, 0]]
     enters = own.kept[own.combinations].any(axis=1)
     M = np.zeros((n, n))

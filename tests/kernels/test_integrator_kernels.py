@@ -108,10 +108,11 @@ def test_assignments__are_the_softmax(world):
 def test_sum_levels__adds_up_assignments_and_their_energy(world):
     A, shift = affinities(world)
     R, codes, start = soft(world), world["codes"], tiles(world["codes"])
-    first = np.empty((len(start) - 1, K), np.int64)
-    rest, energy = np.zeros((B, K), np.int64), np.empty(len(first))
+    first = np.empty((len(start) - 1, A.shape[1]), np.int64)
+    rest, energy = np.zeros((B, A.shape[1]), np.int64), np.empty(len(first))
     args = (A, shift, codes, world["tilt"], world["sigma"], start, SCALE, first, rest, energy)
     sums.sum_levels(*args)
+    first, rest = first[:, :K], rest[:, :K]
     level = codes[start[:-1], 0]
     levels, begin = np.unique(level, return_index=True)
     folded = np.empty((len(levels), K), np.int64)
@@ -130,9 +131,10 @@ def test_sum_levels__adds_up_assignments_and_their_energy(world):
 def test_sum_combinations__adds_up_assignments(world):
     A, _ = affinities(world)
     combination = np.unique(world["codes"], axis=0, return_inverse=True)[1].reshape(-1)
-    G = np.zeros((combination.max() + 1, K), np.int64)
+    G = np.zeros((combination.max() + 1, A.shape[1]), np.int64)
     args = (A, world["codes"], world["tilt"], combination.astype(np.int32))
-    sums.sum_combinations(*args, SCALE, G)
+    sums.sum_combinations(*args, np.float32(SCALE), G)
+    G = G[:, :K]
     expected = [soft(world)[combination == q].sum(axis=0) for q in range(len(G))]
     np.testing.assert_allclose(G / SCALE, expected, rtol=1e-5)
 
