@@ -66,6 +66,7 @@ def dense_posterior(
 def all_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave no eigenvector out, and run to the end."""
     monkeypatch.setattr(pooled, "LEFT_OUT", 0.0)
+    monkeypatch.setattr(pooled, "_TOLD", 0.0)
     monkeypatch.setattr(pooled, "_SETTLED", 1e-9)
     monkeypatch.setattr(pooled, "_MORE_ROUNDS", 3000)
 
@@ -76,7 +77,7 @@ def test_effects__are_the_posterior_mean_of_the_dense_model(layout: str) -> None
     case = Case(layout, n=120, d=3, K=4)
     fit = fitted(case)
     m, f = dense_posterior(case, fit._roots, fit._scale**2)
-    np.testing.assert_allclose(fit.f.transpose(1, 0, 2), f, atol=1e-6)
+    np.testing.assert_allclose(fit.f, f, atol=1e-6)
     np.testing.assert_allclose(fit.m, m, atol=1e-6)
     assert np.abs(f).max() > 0.5
 
@@ -101,8 +102,15 @@ def test_spread__is_the_mean_square_of_what_the_fit_leaves(layout: str) -> None:
     total = np.zeros(3)
     for i, codes in enumerate(case.codes):
         for k in range(4):
-            total += case.R[i, k] * np.square(case.Z[i] - fit.m[k] - fit.f[codes, k].sum(axis=0))
+            total += case.R[i, k] * np.square(case.Z[i] - fit.m[k] - fit.f[k, codes].sum(axis=0))
     np.testing.assert_allclose(fit._scale**2, total / len(case.Z), rtol=1e-9)
+
+
+def to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the variances change until they stand still."""
+    monkeypatch.setattr(pooled, "_UPDATES", 20000)
+    monkeypatch.setattr(pooled, "_CHANGE", 1e-9)
+    monkeypatch.setattr(pooled, "_SLIGHT", 0.0)
 
 
 class Table:
@@ -110,25 +118,29 @@ class Table:
 
     def __init__(self, K: int, B: int, d: int, *, common: float, smooth: float, seed: int = 0):
         rng = np.random.default_rng([seed, K, B])
-        self.O = rng.integers(2, 60, (B, K)) + rng.random((B, K))
+        self.O = rng.integers(2, 60, (K, B)) + rng.random((K, B))
         self.columns, self.part = pooled._columns(rng.normal(size=(K, 3)), smooth=True)
-        u = rng.normal(size=(B, self.columns.shape[1], d))
-        f = (self.columns * np.sqrt([common, smooth])[self.part]) @ u
-        mean = 3 * rng.normal(size=(K, d)) + f
-        mean += rng.normal(size=(B, K, d)) / np.sqrt(self.O)[:, :, None]
+        u = rng.normal(size=(self.columns.shape[1], B, d))
+        L = self.columns * np.sqrt([common, smooth])[self.part]
+        mean = 3 * rng.normal(size=(K, 1, d)) + np.tensordot(L, u, 1)
+        mean += rng.normal(size=(K, B, d)) / np.sqrt(self.O)[:, :, None]
         self.S = self.O[:, :, None] * mean
+
+    def maximum(self, start: tuple[float, float] = (1.0, 0.1)) -> np.ndarray:
+        told = pooled.told_by(self.O, self.S, self.columns)
+        return pooled.restricted_maximum(told, self.part, np.array(start))
 
     def covariance(self, values: np.ndarray) -> np.ndarray:
         """Of the means of all pairs of level and cluster, one dimension, given m."""
         C = (self.columns * np.asarray(values)[self.part]) @ self.columns.T
-        B = len(self.O)
-        return np.kron(np.eye(B), C) + np.diag(1 / self.O.ravel())
+        B = self.O.shape[1]
+        return np.kron(C, np.eye(B)) + np.diag(1 / self.O.ravel())
 
     def restricted(self, values: np.ndarray) -> float:
         """Restricted log-likelihood, from its textbook formula (Patterson & Thompson 1971)."""
-        B, K, d = self.S.shape
-        y = (self.S / self.O[:, :, None]).reshape(B * K, d)
-        X = np.tile(np.eye(K), (B, 1))
+        K, B, d = self.S.shape
+        y = (self.S / self.O[:, :, None]).reshape(K * B, d)
+        X = np.repeat(np.eye(K), B, axis=0)
         precision = np.linalg.inv(self.covariance(values))
         XPX = X.T @ precision @ X
         rest = y - X @ np.linalg.solve(XPX, X.T @ precision @ y)
@@ -142,13 +154,13 @@ def test_restricted_likelihood__is_the_likelihood_with_the_intercepts_integrated
 
     table = Table(2, 3, 1, common=0.5, smooth=0.5)
     y = (table.S / table.O[:, :, None]).reshape(-1)
-    middle = y.reshape(3, 2).mean(axis=0)
+    middle = y.reshape(2, 3).mean(axis=1)
     steps = np.linspace(-9, 9, 181)
     grid = np.stack(np.meshgrid(middle[0] + steps, middle[1] + steps), -1).reshape(-1, 2)
     found = []
     for values in ([0.5, 0.5], [0.1, 1.0], [2.0, 0.01]):
         density = multivariate_normal(np.zeros(6), table.covariance(values)).logpdf
-        logs = density(y - np.tile(grid, 3))
+        logs = density(y - np.repeat(grid, 3, axis=1))
         integral = np.logaddexp.reduce(logs) + 2 * np.log(steps[1] - steps[0])
         found.append(integral - table.restricted(values))
     np.testing.assert_allclose(found, found[0], atol=1e-3)
@@ -163,26 +175,27 @@ def test_two_levels__are_the_gaussian_process_of_scikit_learn(
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
-    monkeypatch.setattr(pooled, "_UPDATES", 20000)
-    monkeypatch.setattr(pooled, "_CHANGE", 1e-9)
+    to_the_end(monkeypatch)
     rng = np.random.default_rng(1)
     u = rng.normal(size=(25, 3))
     u /= np.linalg.norm(u, axis=1, keepdims=True)
-    O = rng.integers(20, 60, (2, 25)).astype(float)
+    O = rng.integers(20, 60, (25, 2)).astype(float)
     effect = 1.5 + np.sin(2 * u[:, 0]) + u[:, 1]
-    y = rng.normal(size=25) + np.stack([effect, 0 * effect]) + rng.normal(size=(2, 25)) / np.sqrt(O)
+    y = rng.normal(size=(25, 1)) + np.stack([effect, 0 * effect], axis=1)
+    y += rng.normal(size=(25, 2)) / np.sqrt(O)
     # exp(-|a - b|^2 / (2 l^2)) with |a - b|^2 = 2 (1 - cos) is the text's with l^2 = h / 2
     kernel = ConstantKernel(1.0, (1e-4, 1e4)) + ConstantKernel(1.0, (1e-4, 1e4)) * RBF(
         np.sqrt(pooled.LENGTH / 2), "fixed"
     )
-    model = GaussianProcessRegressor(kernel, alpha=(1 / O).sum(axis=0), n_restarts_optimizer=3)
-    model.fit(u, y[0] - y[1])
+    model = GaussianProcessRegressor(kernel, alpha=(1 / O).sum(axis=1), n_restarts_optimizer=3)
+    model.fit(u, y[:, 0] - y[:, 1])
     columns, part = pooled._columns(u, smooth=True)
     S = (O * y)[:, :, None]
-    values = pooled.restricted_maximum(O, S, columns, part, np.array([1.0, 0.1]))
+    told = pooled.told_by(O, S, columns)
+    values = pooled.restricted_maximum(told, part, np.array([1.0, 0.1]))
     np.testing.assert_allclose(2 * values, np.exp(model.kernel_.theta), rtol=0.01)
     L = columns * np.sqrt(values)[part]
-    difference = L @ (pooled.solve(O, S, L).u[:, :, 0] * [[1], [-1]]).sum(axis=0)
+    difference = L @ (pooled.solve(pooled.told_by(O, S, L)).u[:, :, 0] * [[1], [-1]]).sum(axis=0)
     np.testing.assert_allclose(difference, model.predict(u), atol=2e-3)
 
 
@@ -192,11 +205,9 @@ def test_two_levels__are_the_gaussian_process_of_scikit_learn(
 def test_variances__maximise_the_restricted_likelihood(
     K: int, B: int, common: float, smooth: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pooled, "_UPDATES", 4000)
-    monkeypatch.setattr(pooled, "_CHANGE", 1e-9)
+    to_the_end(monkeypatch)
     table = Table(K, B, 40, common=common, smooth=smooth)
-    start = np.array([1.0, 0.1])
-    found = pooled.restricted_maximum(table.O, table.S, table.columns, table.part, start)
+    found = table.maximum()
     best = table.restricted(found)
     for other in np.geomspace(0.03, 30, 13):
         assert table.restricted(found * [other, 1]) <= best + 1e-3
@@ -208,12 +219,28 @@ def test_variances__maximise_the_restricted_likelihood(
 
 def test_variances__few_updates_come_close(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Table(40, 4, 20, common=1.0, smooth=0.3)
-    start = np.array([1.0, 0.1])
-    found = pooled.restricted_maximum(table.O, table.S, table.columns, table.part, start)
-    monkeypatch.setattr(pooled, "_UPDATES", 4000)
-    monkeypatch.setattr(pooled, "_CHANGE", 1e-9)
-    end = pooled.restricted_maximum(table.O, table.S, table.columns, table.part, start)
-    np.testing.assert_allclose(found, end, rtol=0.1)
+    found = table.maximum()
+    to_the_end(monkeypatch)
+    np.testing.assert_allclose(found, table.maximum(), rtol=0.1)
+
+
+def test_variances__go_to_nothing_together_where_there_is_no_effect() -> None:
+    # Each may stop beside the other that is larger; both may not stop early.
+    table = Table(40, 8, 30, common=0.0, smooth=0.0, seed=3)
+    assert (table.maximum() < 1e-4).all()
+
+
+def test_columns__that_no_level_can_tell_move_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    adata = datasets.simulate(3000, n_batches=60, type_strength=0.5, rng=4)
+    params = HarmonyParams(flavor="pooled", start="kmeans", max_iter_harmony=1, early_stop=False)
+    found, whole = [], []
+    for told, results in ((pooled._TOLD, found), (0.0, whole)):
+        monkeypatch.setattr(pooled, "_TOLD", told)
+        run = integrate_embedding(adata.obsm["X_pca"], adata.obs[["batch"]], params)
+        results.append(run.embedding - adata.obsm["X_pca"])
+    # some columns were left out, and what they would have done is little
+    assert found[0].tobytes() != whole[0].tobytes()
+    assert np.sqrt(np.square(found[0] - whole[0]).mean()) < 0.01 * np.sqrt(np.square(whole).mean())
 
 
 def test_effects__reach_where_a_level_has_no_cells() -> None:

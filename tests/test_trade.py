@@ -35,6 +35,7 @@ def test_trade__is_what_the_neighbours_say(columns: int) -> None:
         kept.append(len(neighbors(before, own, i, k) & neighbors(after, own, i, k)) / k)
     found = trade.trade(before, after, codes, np.random.default_rng(0))
     np.testing.assert_allclose(found, [(other / even).mean(), np.mean(kept)], rtol=1e-12)
+    assert trade.mixing(after, codes, np.random.default_rng(0)) == found.mixed
 
 
 def test_trade__of_nothing_done_keeps_everything() -> None:

@@ -12,8 +12,9 @@ from z. Three ways:
   with effects that all clusters have in common (`Pooling` without its smooth part). Clusters that
   hold several batches tell it, a type that one batch alone has says nothing of it, so that
   composition hardly enters; but where every cluster has one batch, it finds nothing. The bold one
-  is that of `centred`. Both are tried on the same cells with the whole pooled model, and the bold
-  one is taken if it mixes clearly more for what it loses of neighbours inside batches (`trade`).
+  is that of `centred`. Unless the careful run has mixed its cells already, both are tried on the
+  same cells with the whole pooled model, and the bold one is taken if it mixes clearly more for
+  what it loses of neighbours inside batches (`trade`).
   On the sets that this was designed on, `centred` gained on `kmeans` at least 12 times as much as
   it lost where strong effects kept batches apart, and at most 3 times where composition differs.
 
@@ -34,7 +35,7 @@ from harmonypy_lite.method import loop, start
 from harmonypy_lite.method.passes import Assign, Cells, CorrectAndAssign
 from harmonypy_lite.method.pooled import Pooling
 from harmonypy_lite.method.rules import RULES, Rules, Setting, setting_for
-from harmonypy_lite.method.trade import Trade, trade
+from harmonypy_lite.method.trade import Trade, mixing, trade
 
 #: Cells of the small runs: so many, and some for each level.
 _CELLS, _CELLS_PER_LEVEL = 2000, 8
@@ -101,15 +102,28 @@ def open_run(
     if how == "centred":
         return _moved(sample, design, means, K, rng)
     few = _some(len(sample), setting, rng)
-    shift = _careful(sample[few], design.take(few), setting, rng, hold)
+    shift, mixed = _careful(sample[few], design.take(few), setting, rng, hold)
+    if mixed < _MIXED and _bold_is_better(sample, design, setting, rng, hold, shift, means):
+        shift = means
+    return _moved(sample, design, shift, K, rng)
+
+
+def _bold_is_better(
+    sample: np.ndarray,
+    design: Design,
+    setting: Setting,
+    rng: np.random.Generator,
+    hold: Hold,
+    careful: np.ndarray,
+    bold: np.ndarray,
+) -> bool:
     few = _of_large_levels(design, setting, rng)
     cells, seen = sample[few], design.take(few)
-    found = _tried(cells, seen, setting, rng, hold, shift)
-    if found.mixed < _MIXED:
-        bold = _tried(cells, seen, setting, rng, hold, means)
-        if bold.mixed - found.mixed > _RATE * max(found.kept - bold.kept, _NOISE):
-            shift = means
-    return _moved(sample, design, shift, K, rng)
+    first = _tried(cells, seen, setting, rng, hold, careful)
+    if first.mixed >= _MIXED:
+        return False
+    second = _tried(cells, seen, setting, rng, hold, bold)
+    return second.mixed - first.mixed > _RATE * max(first.kept - second.kept, _NOISE)
 
 
 def _moved(
@@ -162,13 +176,15 @@ def level_means(sample: np.ndarray, codes: np.ndarray, covariates: Sequence[slic
 
 def _careful(
     cells: np.ndarray, design: Design, setting: Setting, rng: np.random.Generator, hold: Hold
-) -> np.ndarray:
-    """Return the shift (B, d) of Harmony with one shift per level, from the cells as they are."""
+) -> tuple[np.ndarray, float]:
+    """Run Harmony with one shift per level from the cells as they are; return it and the mixing."""
     aligning = _small(setting, design, _ALIGNMENT)
     Y = start.start_centroids(cells, aligning.n_clusters, rng)
-    outcome = loop.integrate(hold(cells, design, aligning), aligning, Y)
+    held = hold(cells, design, aligning)
+    outcome = loop.integrate(held, aligning, Y)
     # The same in all clusters, but for those without cells, which correct nothing.
-    return outcome.effects.W[outcome.O.sum(axis=1).argmax()]
+    shift = outcome.effects.W[outcome.O.sum(axis=1).argmax()]
+    return shift, mixing(held.result(), design.codes, rng)
 
 
 def _tried(

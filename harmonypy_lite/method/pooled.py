@@ -64,14 +64,16 @@ LEFT_OUT = 0.05
 _EMPTY = 1e-9
 #: Variances, in units of V, do not fall below this: a hundredth of a percent of a deviation.
 _LEAST = 1e-8
-#: A part of less variance, a thousandth of a deviation, is left out.
-_FELT = 1e-6
+#: A part of less variance, a thousandth of a deviation, is left out, and a column of L that the
+#: cells of no level could bring nearer to what they say than by this share.
+_FELT, _TOLD = 1e-6, 0.01
 #: The variances are estimated from the largest levels: so many, and more until they have so many
 #: cells. Where labels mean nothing the estimates err by sqrt(2 / (d cells)) of a deviation.
 _LEVELS, _EVIDENCE = 16, 2000
-#: Updates of the variances end after so many, or when none changes by more than this share.
+#: Updates of the variances end after so many, or when each changes by less than the first share of
+#: itself or the second of both: beside one that explains the effects the other need not reach 0.
 _UPDATES = 12
-_CHANGE = 0.02
+_CHANGE, _SLIGHT = 0.02, 0.005
 #: Updates that go on in one direction grow in powers: a variance of nothing would take hundreds.
 _FASTER, _FASTEST = 1.5, 8.0
 #: With several covariates more rounds follow, of effects only, until they change by less than this
@@ -128,7 +130,7 @@ class Pooling:
                 fit.renew_effects(c)
         if len(order) > 1:
             fit.settle()
-        W[used], intercept[used] = fit.f.transpose(1, 0, 2), fit.m
+        W[used], intercept[used] = fit.f, fit.m
         return Effects(W, intercept, np.zeros(O.shape, bool))
 
 
@@ -138,26 +140,24 @@ def _of_clusters(moments: Moments, used: np.ndarray) -> Moments:
 
 
 class _Fit:
-    """The posterior mean on its way: m (K, d), f (B, K, d), V (d,) in the units of the cells."""
+    """The posterior mean on its way: m (K, d), f (K, B, d), V (d,) in the units of the cells."""
 
     def __init__(self, O: np.ndarray, moments: Moments, covariates: Sequence[slice]) -> None:
         self.covariates = covariates
         self._moments = moments
-        # A level is one contiguous piece here.
-        self._O = np.ascontiguousarray(O.T)
-        self._S = np.ascontiguousarray(moments.level_sum.transpose(1, 0, 2))
+        self._O, self._S = O, moments.level_sum
         first = covariates[0]
-        self._sums = self._S[first].sum(axis=0)
-        self._N = float(self._O[first].sum())
-        self.m = _balanced_means(self._O[first], self._S[first])
+        self._sums = self._S[:, first].sum(axis=1)
+        self._N = float(self._O[:, first].sum())
+        self.m = _balanced_means(self._O[:, first], self._S[:, first])
         self.f = np.zeros_like(self._S)
         several = len(covariates) > 1
         self._members = [self._membership(c) for c in range(len(covariates))] if several else []
         # The first V knows one shift per level: tables with more would pass noise for effects.
         for c, levels in enumerate(covariates):
-            size = np.maximum(self._O[levels].sum(axis=1), 1.0)
-            rest = self._left_over(c).sum(axis=1) - self._O[levels] @ self.m
-            self.f[levels] = (rest / size[:, None])[:, None]
+            size = np.maximum(self._O[:, levels].sum(axis=0), 1.0)
+            rest = self._left_over(c).sum(axis=0) - self._O[:, levels].T @ self.m
+            self.f[:, levels] = rest / size[:, None]
         self.variances = [Variances(1.0, 0.1)] * len(covariates)
         self._roots = [np.ones((len(self.m), 1))] * len(covariates)
 
@@ -166,7 +166,7 @@ class _Fit:
         assert self._moments.square_sum is not None, "the backend does not sum squares"
         squares = self._moments.square_sum / self._N
         V = squares - 2 * np.einsum("kd,kd->d", self._sums, self.m) / self._N
-        V -= 2 * np.einsum("bkd,bkd->d", self._S, self.f) / self._N
+        V -= 2 * np.einsum("kbd,kbd->d", self._S, self.f) / self._N
         V += self._fitted_squares() / self._N
         least = 1e-9 * (squares.max() or 1.0)
         self._scale = np.sqrt(np.maximum(V, least))
@@ -174,15 +174,17 @@ class _Fit:
     def renew_variances(self, c: int, *, smooth: bool) -> None:
         """Maximise the restricted likelihood of covariate c in g and t, given the other effects."""
         columns, part = _columns(self.m, smooth=smooth)
-        O, S = self._O[self.covariates[c]], self._left_over(c)
-        largest = _telling(O.sum(axis=1))
+        O, S = self._O[:, self.covariates[c]], self._left_over(c)
+        largest = _telling(O.sum(axis=0))
         values = np.array(self.variances[c] if smooth else self.variances[c][:1])
-        values = restricted_maximum(O[largest], S[largest] / self._scale, columns, part, values)
+        told = told_by(O[:, largest], S[:, largest] / self._scale, columns)
+        values = restricted_maximum(told, part, values)
         if smooth:
             self.variances[c] = Variances(*values)
         else:
             self.variances[c] = self.variances[c]._replace(common=float(values[0]))
-        felt = values[part] > _FELT
+        most = values[part] * np.square(columns).sum(axis=0) * O.max()
+        felt = (values[part] > _FELT) & (most > _TOLD)
         self._roots[c] = columns[:, felt] * np.sqrt(values[part][felt])
 
     def renew_effects(self, c: int) -> float:
@@ -191,15 +193,12 @@ class _Fit:
         Given the variances, dimensions do not meet: their units cancel.
         """
         levels, L = self.covariates[c], self._roots[c]
-        O, S = self._O[levels], self._left_over(c)
-        seen = O.any(axis=1)
-        # Of a level without cells the prior mean, 0, is all there is.
-        f = np.zeros_like(S)
-        solution = solve(*((O, S) if seen.all() else (O[seen], S[seen])), L)
-        f[seen] = np.matmul(L, solution.u)
+        # Of a level without cells u is 0, as the prior has it.
+        solution = solve(told_by(self._O[:, levels], self._left_over(c), L))
+        f = np.tensordot(L, solution.u, (1, 1))
         several = len(self.covariates) > 1
-        moved = float((np.abs(f - self.f[levels]) / self._scale).max()) if several else 0.0
-        self.f[levels] = f
+        moved = float((np.abs(f - self.f[:, levels]) / self._scale).max()) if several else 0.0
+        self.f[:, levels] = f
         self.m = solution.m
         return moved
 
@@ -210,28 +209,28 @@ class _Fit:
                 break
 
     def _left_over(self, c: int) -> np.ndarray:
-        """Sums of R_ik (z_i - effects of the covariates other than c) per level, (B_c, K, d)."""
-        S = self._S[self.covariates[c]]
+        """Sums of R_ik (z_i - effects of the covariates other than c) per level, (K, B_c, d)."""
+        S = self._S[:, self.covariates[c]]
         if len(self.covariates) == 1:
             return S
         S = S.copy()
         combinations, weight = self._combinations()
         others = np.delete(combinations, c, axis=1)
-        for k in range(S.shape[1]):
-            added = self.f[:, k][others].sum(axis=1)
-            S[:, k] -= self._members[c] @ (weight[k][:, None] * added)
+        for k in range(len(S)):
+            added = self.f[k][others].sum(axis=1)
+            S[k] -= self._members[c] @ (weight[k][:, None] * added)
         return S
 
     def _fitted_squares(self) -> np.ndarray:
         """Sum R_ik (m_k + effects of i's levels)^2 over the cells, (d,)."""
         total = np.zeros(self.m.shape[1])
         if len(self.covariates) == 1:
-            for O, f in zip(self._O, self.f, strict=True):
-                total += O @ np.square(self.m + f)
+            for O, m, f in zip(self._O, self.m, self.f, strict=True):
+                total += O @ np.square(m + f)
             return total
         combinations, weight = self._combinations()
         for k in range(len(weight)):
-            total += weight[k] @ np.square(self.m[k] + self.f[:, k][combinations].sum(axis=1))
+            total += weight[k] @ np.square(self.m[k] + self.f[k][combinations].sum(axis=1))
         return total
 
     def _membership(self, c: int) -> csr_array:
@@ -256,8 +255,8 @@ def _balanced_means(O: np.ndarray, S: np.ndarray) -> np.ndarray:
 
     A level's mean counts as n_b / (n_b + n) cells, n_b of n: at most half a cell.
     """
-    weight = 1 / (O + O.sum(axis=0))
-    return np.einsum("bk,bkd->kd", weight, S) / (weight * O).sum(axis=0)[:, None]
+    weight = 1 / (O + O.sum(axis=1, keepdims=True))
+    return np.matmul(weight[:, None], S)[:, 0] / (weight * O).sum(axis=1)[:, None]
 
 
 def _telling(size: np.ndarray) -> np.ndarray:
@@ -282,72 +281,120 @@ def _columns(m: np.ndarray, *, smooth: bool) -> tuple[np.ndarray, np.ndarray]:
     return columns, np.minimum(np.arange(columns.shape[1]), 1)
 
 
-class Solution(NamedTuple):
-    """Posterior means, and what the restricted likelihood needs beside them."""
+class Told(NamedTuple):
+    """What the cells tell of u, where the effects of one covariate are f_b = C u_b.
 
-    m: np.ndarray  # (K, d)
-    u: np.ndarray  # (B, q, d): effects are L u
-    A_inverse: np.ndarray  # (B, q, q)
-    G: np.ndarray  # (B, K, q)
-    M: np.ndarray  # (K, K)
+    All that a solution needs, for any variances of the columns of C: those scale them.
+    """
+
+    n: np.ndarray  # (K,) cells
+    total: np.ndarray  # (K, d) their sum
+    O: np.ndarray  # (K, B)
+    C: np.ndarray  # (K, q)
+    DC: np.ndarray  # (K, B q)
+    CDC: np.ndarray  # (B, q, q)
+    CS: np.ndarray  # (B q, d)
 
 
-def solve(O: np.ndarray, S: np.ndarray, L: np.ndarray) -> Solution:
-    """Solve for the intercepts and the effects of one covariate (see the module's text).
+def told_by(O: np.ndarray, S: np.ndarray, C: np.ndarray) -> Told:
+    """Sum up cells for :func:`solve`.
 
     Parameters
     ----------
     O
-        (B, K) cells.
+        (K, B) cells.
     S
-        (B, K, d) sums, in units of sqrt(V).
-    L
-        (K, q) root of the prior covariance C.
+        (K, B, d) sums, in units of sqrt(V).
+    C
+        (K, q) root of the prior covariance, or its columns for variances of 1.
     """
-    K = S.shape[1]
-    DL = O[:, :, None] * L
-    A_inverse = np.linalg.inv(np.eye(L.shape[1]) + np.matmul(L.T, DL))
-    G = np.matmul(DL, A_inverse)
-    LS = np.matmul(L.T, S)
-    beside = G.transpose(1, 0, 2).reshape(K, -1)
-    M = np.diag(O.sum(axis=0)) - beside @ DL.transpose(1, 0, 2).reshape(K, -1).T
-    right = S.sum(axis=0) - beside @ LS.reshape(-1, S.shape[2])
+    K, B, d = S.shape
+    q = C.shape[1]
+    squares = (C[:, :, None] * C[:, None]).reshape(K, q * q)
+    CS = (C.T @ S.reshape(K, B * d)).reshape(q, B, d).transpose(1, 0, 2).reshape(B * q, d)
+    DC = (O[:, :, None] * C[:, None]).reshape(K, B * q)
+    CDC = (O.T @ squares).reshape(B, q, q)
+    return Told(O.sum(axis=1), S.sum(axis=1), O, C, DC, CDC, CS)
+
+
+class Reduced(NamedTuple):
+    """M m = right: what is left once the effects are eliminated."""
+
+    M: np.ndarray  # (K, K)
+    right: np.ndarray  # (K, d)
+    A_inverse: np.ndarray  # (B, q, q)
+    G: np.ndarray  # (K, B q)
+
+
+def _without_effects(told: Told, scale: np.ndarray) -> Reduced:
+    """Eliminate u, for L = C diag(scale)."""
+    K, B = told.O.shape
+    q = len(scale)
+    A_inverse = np.linalg.inv(np.eye(q) + scale[:, None] * told.CDC * scale)
+    # D_b L A_b^-1 of all levels side by side is one product with C.
+    beside = (scale[:, None] * A_inverse).transpose(1, 0, 2).reshape(q, B * q)
+    G = (told.C @ beside).reshape(K, B, q)
+    G *= told.O[:, :, None]
+    GL = (G * scale).reshape(K, B * q)
+    M = np.diag(told.n) - GL @ told.DC.T
     # Rounding must not make the flattest direction, a shift of all clusters, indefinite.
-    M[np.diag_indices(K)] += 1e-13 * O.sum(axis=0)
-    m = np.linalg.solve(M, right)
-    u = np.matmul(A_inverse, LS - np.matmul(DL.transpose(0, 2, 1), m))
-    return Solution(m, u, A_inverse, G, M)
+    M[np.diag_indices(K)] += 1e-13 * told.n
+    return Reduced(M, told.total - GL @ told.CS, A_inverse, G.reshape(K, B * q))
 
 
-def restricted_maximum(
-    O: np.ndarray, S: np.ndarray, columns: np.ndarray, part: np.ndarray, values: np.ndarray
+def _coefficients(
+    told: Told, scale: np.ndarray, A_inverse: np.ndarray, m: np.ndarray
 ) -> np.ndarray:
+    """u_b = A_b^-1 L' (S_b - D_b m), (B, q, d)."""
+    rest = told.CS - told.DC.T @ m
+    return np.matmul(A_inverse, scale[:, None] * rest.reshape(*A_inverse.shape[:2], m.shape[1]))
+
+
+class Solution(NamedTuple):
+    """Posterior means of the intercepts and of the coefficients of L."""
+
+    m: np.ndarray  # (K, d)
+    u: np.ndarray  # (B, q, d)
+
+
+def solve(told: Told) -> Solution:
+    """Solve for the intercepts and the effects of one covariate, C being L (see the text above)."""
+    scale = np.ones(told.C.shape[1])
+    left = _without_effects(told, scale)
+    m = np.linalg.solve(left.M, left.right)
+    return Solution(m, _coefficients(told, scale, left.A_inverse, m))
+
+
+def restricted_maximum(told: Told, part: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return the variances that maximise the restricted likelihood.
 
     Parameters
     ----------
-    O, S
-        As in :func:`solve`.
-    columns, part
-        (K, q) L for variances of 1, and (q,) the variance that each column belongs to.
+    told
+        By the cells, of columns for variances of 1.
+    part
+        (q,) the variance that each column belongs to.
     values
         The variances to start from.
     """
-    d = S.shape[2]
+    d = told.total.shape[1]
     power, last = np.ones(values.size), np.zeros(values.size)
     for _ in range(_UPDATES):
         before = values
-        found = solve(O, S, columns * np.sqrt(values)[part])
+        scale = np.sqrt(values)[part]
+        left = _without_effects(told, scale)
+        solved = np.linalg.solve(left.M, np.hstack([left.right, left.G]))
+        u = _coefficients(told, scale, left.A_inverse, solved[:, :d])
         # diag(G' M^-1 G), all levels side by side
-        G = found.G.transpose(1, 0, 2).reshape(len(found.M), -1)
-        reduced = (G * np.linalg.solve(found.M, G)).sum(axis=0).reshape(len(O), -1)
-        unknown = np.einsum("bjj->bj", found.A_inverse) + reduced
+        reduced = (left.G * solved[:, d:]).sum(axis=0).reshape(u.shape[:2])
+        unknown = np.einsum("bjj->bj", left.A_inverse) + reduced
         determined = d * np.bincount(part, (1 - unknown).sum(axis=0), values.size)
-        square = np.bincount(part, np.square(found.u).sum(axis=(0, 2)), values.size)
+        square = np.bincount(part, np.square(u).sum(axis=(0, 2)), values.size)
         step = np.log(np.maximum(square, 1e-99) / np.maximum(determined, 1e-9))
         power = np.where(step * last > 0, np.minimum(_FASTER * power, _FASTEST), 1.0)
         values = np.clip(values * np.exp(power * step), _LEAST, 1 / _LEAST)
         last = step
-        if (np.abs(np.log(values / before)) < _CHANGE).all():
+        change = np.abs(values - before)
+        if ((change < _CHANGE * before) | (change < _SLIGHT * values.sum())).all():
             break
     return values

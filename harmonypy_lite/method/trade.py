@@ -38,16 +38,30 @@ def trade(
     rng
         Draws the cells that are asked.
     """
-    n = len(before)
-    asked = np.sort(rng.choice(n, min(n, _ASKED), replace=False, shuffle=False))
+    asked = _ask(len(before), rng)
     old, new = (_squared_distances(X, asked) for X in (before, after))
-    nearest = np.argpartition(new, min(_AROUND, n - 2), axis=1)[:, : min(_AROUND, n - 1)]
+    return Trade(_mixed(new, codes, asked), _kept(old, new, codes, asked))
+
+
+def mixing(after: np.ndarray, codes: np.ndarray, rng: np.random.Generator) -> float:
+    """Return `mixed` of :func:`trade` alone."""
+    asked = _ask(len(after), rng)
+    return _mixed(_squared_distances(after, asked), codes, asked)
+
+
+def _ask(n: int, rng: np.random.Generator) -> np.ndarray:
+    return np.sort(rng.choice(n, min(n, _ASKED), replace=False, shuffle=False))
+
+
+def _mixed(distances: np.ndarray, codes: np.ndarray, asked: np.ndarray) -> float:
+    n = len(codes)
+    nearest = np.argpartition(distances, min(_AROUND, n - 2), axis=1)[:, : min(_AROUND, n - 1)]
     mixed = []
     for column in codes.T:
         other = column[nearest] != column[asked][:, None]
         even = 1 - np.bincount(column)[column[asked]] / n
         mixed.append(other.mean() / max(even.mean(), 1 / n))
-    return Trade(float(np.mean(mixed)), _kept(old, new, codes, asked))
+    return float(np.mean(mixed))
 
 
 def _squared_distances(X: np.ndarray, asked: np.ndarray) -> np.ndarray:

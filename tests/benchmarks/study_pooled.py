@@ -5,7 +5,9 @@
 
 Prints markdown tables: one row for each scenario and set, means over seeds; the last rows are means
 over scenarios. Programs that are not installed are left out. `--only NAME` (may be repeated) takes
-some methods, `--kinds` some of embedding, counts, real. `--csv FILE` keeps every figure.
+some methods, `--kinds` some of embedding, counts, real, `--scenario` some of those. `--csv FILE`
+keeps every figure. Of runs of many cells, the measures are of `--asked` random ones and their
+neighbours among them.
 """
 
 from __future__ import annotations
@@ -97,21 +99,33 @@ def rows(given: argparse.Namespace) -> Iterator[dict[str, object]]:
             Z_hat = method(world.Z, world.frame)
             seconds = time.perf_counter() - began
             row = {"scenario": world.name, "kind": world.kind, "seed": world.seed, "method": name}
-            row |= {**measured(world, Z_hat), "seconds": seconds}
+            row |= {**measured(*asked(world, Z_hat, given.asked)), "seconds": seconds}
             row["null"] = movement(world, method, world.seed)
             yield row
+
+
+def asked(world: worlds.World, Z_hat: np.ndarray, most: int) -> tuple[worlds.World, np.ndarray]:
+    """Return the world and its result, thinned to `most` cells."""
+    n = len(Z_hat)
+    if n <= most:
+        return world, Z_hat
+    few = np.sort(np.random.default_rng(world.seed).choice(n, most, replace=False))
+    parts = {"Z": world.Z[few], "frame": world.frame.iloc[few].reset_index(drop=True)}
+    parts["label"] = None if world.label is None else world.label[few]
+    parts["truth"] = None if world.truth is None else world.truth[few]
+    return world._replace(**parts), Z_hat[few]
 
 
 def all_worlds(given: argparse.Namespace) -> Iterator[worlds.World]:
     first = FIRST_SEED[given.half] + given.skip
     for seed in range(first, first + given.seeds):
         if "embedding" in given.kinds:
-            yield from worlds.simulated(given.half, given.cells, seed)
+            yield from worlds.simulated(given.half, given.cells, seed, given.scenario)
         if "counts" in given.kinds:
-            yield from worlds.counted(given.half, given.cells, seed)
+            yield from worlds.counted(given.half, given.cells, seed, given.scenario)
     if "real" in given.kinds:
         folder = datasets.folder() or given.data
-        yield from worlds.real(given.half, folder, given.most)
+        yield from worlds.real(given.half, folder, given.most, given.scenario)
 
 
 def show(table: pd.DataFrame) -> None:
@@ -136,6 +150,8 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=4000)
     parser.add_argument("--most", type=int, default=20_000, help="cells of a real set, at most")
     parser.add_argument("--kinds", nargs="+", default=["embedding", "counts", "real"])
+    parser.add_argument("--asked", type=int, default=20_000, help="cells measured, at most")
+    parser.add_argument("--scenario", action="append", default=[], help="a scenario or set")
     parser.add_argument("--only", action="append", default=[], help="a method")
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data")
     parser.add_argument("--csv", type=Path)

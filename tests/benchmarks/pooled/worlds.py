@@ -5,7 +5,7 @@ Seeds of the halves differ too. Nothing in the package was chosen by a look at t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,16 +92,22 @@ class World(NamedTuple):
     truth: np.ndarray | None
 
 
-def simulated(half: str, n_cells: int, seed: int) -> Iterator[World]:
-    for name, arguments in EMBEDDINGS[half].items():
+def simulated(half: str, n_cells: int, seed: int, only: Sequence[str] = ()) -> Iterator[World]:
+    for name, arguments in chosen(EMBEDDINGS[half], only):
         adata = datasets.simulate(n_cells, rng=seed, **arguments)
         label = adata.obs.pop("cell_type").to_numpy()
         Z, truth = adata.obsm["X_pca"], adata.obsm["X_truth"]
         yield World(name, "embedding", seed, Z, adata.obs, label, truth)
 
 
-def counted(half: str, n_cells: int, seed: int) -> Iterator[World]:
-    for name, arguments in COUNTS[half].items():
+def chosen(
+    scenarios: dict[str, dict[str, Any]], only: Sequence[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    return ((n, a) for n, a in scenarios.items() if not only or n in only)
+
+
+def counted(half: str, n_cells: int, seed: int, only: Sequence[str] = ()) -> Iterator[World]:
+    for name, arguments in chosen(COUNTS[half], only):
         adata = datasets.simulate(n_cells, kind="counts", n_genes=1500, rng=seed, **arguments)
         none = {"batch_strength": 0.0, "type_strength": 0.0}
         free = datasets.simulate(
@@ -123,12 +129,12 @@ def pca(adata: Any) -> np.ndarray:
     return adata.obsm["X_pca"]
 
 
-def real(half: str, folder: Path, most: int) -> Iterator[World]:
+def real(half: str, folder: Path, most: int, only: Sequence[str] = ()) -> Iterator[World]:
     import anndata
 
     for name in REAL[half]:
         path = folder / f"{name}.h5ad"
-        if not path.is_file():
+        if not path.is_file() or (only and name not in only):
             continue
         adata = anndata.read_h5ad(path)
         if "demuxlet_cls" in adata.obs:
