@@ -230,11 +230,9 @@ def _integrate(
             lambda: opening.open_run(Z[sample], design.take(sample), setting, rng, hold),
             lambda: hold(Z, design, setting),
         ]
-        if not keep:
-            release_freed()
+        release_freed()
         opened, cells = workers.map(lambda step: step(), steps)
-        if not keep:
-            release_freed()
+        release_freed()
         if replay is not None:
             replay.block_seed = block_seed
         listen = replay.listen(cells) if replay is not None else lambda W: None
