@@ -245,7 +245,10 @@ def test_any_mild_run__agrees_with_the_reference(case: Case) -> None:
         return
     Z = np.asarray(case.Z, np.float32)
     params = HarmonyParams(**case.parameters)
-    wanted = twin.reference_of(Z, case.frame[list(done.design.covariates)], params)
+    # of cells in one line k-means has ties that the last digit of double precision breaks
+    start, _, _ = twin.start_of(as_embedding(case.Z), params)
+    frame = case.frame[list(done.design.covariates)]
+    wanted = twin.reference_of(Z, frame, params, Y0=start)
     event(f"moved: {np.abs(wanted.Z_corr - Z).max() > 1e-2}")
     np.testing.assert_allclose(
         done.embedding, wanted.Z_corr, rtol=0, atol=1e-3 * np.abs(Z).max() + 1e-30
