@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,20 @@ def test_zarr__a_failure_leaves_the_store_as_it_was(
             integrate_file(path, "donor", params=FAST, in_place=in_place)
         assert files_of(path) == before
         assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_zarr__with_a_listed_group_that_is_gone_is_left_as_it_was(
+    in_place: bool, tmp_path: Path
+) -> None:
+    path = store(tmp_path / "a.zarr", 2)
+    assert (path / ".zmetadata").is_file(), "the list from which the group is not taken"
+    shutil.rmtree(path / "uns")
+    before = files_of(path)
+    with pytest.raises(InvalidInput, match=r"a\.zarr: uns is listed .* but is not there"):
+        integrate_file(path, "donor", params=FAST, in_place=in_place)
+    assert files_of(path) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
 
 
 def test_zarr__and_files_are_integrated_together(tmp_path: Path) -> None:

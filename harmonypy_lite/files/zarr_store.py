@@ -56,6 +56,7 @@ class ZarrStore(H5adStore):
         A kill before leaves a hidden folder, which nothing reads; one after the embedding took its
         place and before its record did leaves the new embedding beside the old record.
         """
+        _check_listed(path, parts)
         if rehearse:
             _look_at_all(path)
             return
@@ -76,6 +77,17 @@ class ZarrStore(H5adStore):
             _consolidate(path, store)
         finally:
             shutil.rmtree(apart, ignore_errors=True)
+
+
+def _check_listed(path: Path, parts: NewParts) -> None:
+    """Refuse a store whose list of members has a group that is gone, before any part is in it."""
+    store = _open(path, "r")
+    for kind in parts_of(parts):
+        if kind in store and not (path / kind).is_dir():
+            raise InvalidInput(
+                f"{kind} is listed in the store's metadata but is not there: the store is damaged. "
+                "Copy or download it again."
+            )
 
 
 def _look_at_all(path: Path) -> None:
