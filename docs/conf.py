@@ -1,6 +1,5 @@
 """How the site is built: `sphinx-build -W docs docs/_build/html` after `pip install ".[docs]"`."""
 
-import shutil
 from pathlib import Path
 
 import harmonypy_lite
@@ -45,7 +44,8 @@ def _copy_tutorials() -> None:
     place = HERE / "tutorials"
     place.mkdir(exist_ok=True)
     for notebook in sorted((HERE.parent / "tutorials").glob("*.ipynb")):
-        shutil.copyfile(notebook, place / notebook.name)
+        text = notebook.read_text(encoding="utf-8")  # its links are those of the repository
+        (place / notebook.name).write_text(text.replace("](../docs/", "](../"), encoding="utf-8")
 
 
 _copy_tutorials()

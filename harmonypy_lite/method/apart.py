@@ -10,7 +10,7 @@ then; its share of all cells is taken out instead.
 With one covariate a turn is a whole round: n hardly moves within one, as the penalty moves cells of
 different levels against each other. With several it is a quarter of one, for rows that stand still
 while all cells move overshoot. An iteration exchanges n after the first assignment and after each
-round, and the sums of the regression. (The README has the difference that this makes.)
+round, and the sums of the regression. (docs/large_data.md has the difference that this makes.)
 
 Since all that is not live is held by all alike, the result does not depend on how many hold the
 cells, nor on which levels are together. One that holds all cells gets it, too.

@@ -2,7 +2,7 @@
 
 A cell's block is a seeded hash of its place in the data, so that a file, a shard or a worker can
 tell it without seeing the rest. The papers draw a new partition in every round; the effect of
-keeping one is within the noise of the seed (see the README).
+keeping one is within the noise of the seed (see docs/agreement.md).
 """
 
 from __future__ import annotations

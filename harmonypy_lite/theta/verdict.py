@@ -11,7 +11,7 @@ leave and a larger one can), is to take the value with the largest
 where `expected` is the mixing of batches dealt by lot: to mix more evenly than that is no gain.
 The default is right so often that another value must be clearly better.
 The thresholds were chosen on the design half of the scenarios of tests/benchmarks/study_theta.py;
-README.md has the table of the other half.
+docs/theta.md has the table of the other half.
 """
 
 from __future__ import annotations
