@@ -34,7 +34,7 @@ class NotConvergedWarning(HarmonyWarning):
 
 
 class ObjectiveRoseWarning(HarmonyWarning):
-    """The run ended because the objective rose."""
+    """The run ended because the objective rose, by more than it may once batches are mixed."""
 
 
 class UncorrectedWarning(HarmonyWarning):

@@ -8,25 +8,34 @@ from typing import Any
 
 import numpy as np
 
+from harmonypy_lite.method.history import rose_little
+
 #: Levels that are named; the record has all.
 _NAMED = 5
 
 _STOPPED = {
     "converged": "the objective settled",
-    "objective rose": "the objective rose a little, as it may once batches are mixed",
     "max_iter_harmony": "all iterations were used before the objective settled",
 }
 
 
-def why_stopped(stopped: str) -> str:
-    """Return in plain words why a run stopped.
+def why_stopped(record: Mapping[str, Any]) -> str:
+    """Return in plain words why the run of a record or summary stopped.
 
     Examples
     --------
-    >>> why_stopped("converged")
+    >>> why_stopped({"stopped": "converged"})
     'the objective settled'
     """
-    return _STOPPED.get(stopped, stopped)
+    stopped = str(record["stopped"])
+    if stopped != "objective rose":
+        return _STOPPED.get(stopped, stopped)
+    objective = [float(value) for value in record["objective"]]
+    old, new = objective[-2:]
+    if rose_little(objective):
+        share = f"{100 * (new - old) / abs(old):.2g} %"
+        return f"the objective settled (rose by {share}, as it may once batches are mixed)"
+    return f"the objective rose from {old:,.6g} to {new:,.6g}; the last correction is kept"
 
 
 def caveats(record: Mapping[str, Any]) -> list[tuple[str, str]]:

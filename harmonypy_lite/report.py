@@ -49,9 +49,7 @@ def summary_text(
     levels = [f"{name} ({count(n, 'level')})" for name, n in summary["covariates"].items()]
     objective = summary["objective"]
     iterations = summary["iterations"]
-    stopped = why_stopped(summary["stopped"])
-    if summary["stopped"] == "objective rose":
-        stopped += "; the last correction is kept"
+    stopped = why_stopped(summary)
     record = uns_record(summary, basis=basis, adjusted_basis=adjusted_basis)
     lines = [
         ("cells", f"{summary['n_cells']:,} x {summary['n_dims']} components of {basis}"),

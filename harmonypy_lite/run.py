@@ -111,7 +111,7 @@ def integrate_embedding(
     HarmonyWarning
         For covariates left out, tiny levels and zero rows.
     NotConvergedWarning, ObjectiveRoseWarning
-        When all iterations were used up, or the objective rose.
+        When all iterations were used up, or the objective rose by more than a little.
     UncorrectedWarning
         When more than 0.1 % of a level's cells could not be corrected.
 

@@ -1,4 +1,4 @@
-"""What a run fell short of: levels and clusters that it could not correct, an objective that rose.
+"""What a run fell short of: levels and clusters left uncorrected, an objective that rose far.
 
 A result is never silent on it: it stands in the summary (and so in `uns`, the printed lines and the
 report), and what touches more than a few cells is warned of.
@@ -17,6 +17,7 @@ from harmonypy_lite.errors import (
     UncorrectedWarning,
     warn,
 )
+from harmonypy_lite.method.history import rose_little
 from harmonypy_lite.method.loop import Outcome
 from harmonypy_lite.params import HarmonyParams
 
@@ -91,11 +92,11 @@ def _warn_of_objective(outcome: Outcome, params: HarmonyParams) -> None:
             "the summary, or raise max_iter_harmony.",
             NotConvergedWarning,
         )
-    elif history.stopped == "objective rose":
+    elif history.stopped == "objective rose" and not rose_little(history.objective):
         old, new = history.objective[-2:]
         warn(
             f"The objective rose in the last iteration, from {old:,.6g} to {new:,.6g}, and the run "
-            "ended there; its correction is kept. A small rise is usual once batches are mixed; "
-            "after a large one look at the objective in the summary.",
+            "ended there; its correction is kept. A small rise is usual once batches are mixed, "
+            "this one is large: look at the objective in the summary, and try a smaller theta.",
             ObjectiveRoseWarning,
         )

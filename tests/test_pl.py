@@ -144,7 +144,7 @@ def test_tradeoff__rings_the_recommendation_and_shades_the_noise():
     (band,) = ax.patches
     assert band.get_extents().transformed(ax.transData.inverted()).x0 == pytest.approx(0.98)
     written = [text.get_text() for text in ax.texts]
-    assert {"0", "1", "2", "8", "noise", "input", "batches dealt by lot"} <= set(written)
+    assert {"0", "1", "2", "8", "noise", "input", "shuffled batches"} <= set(written)
     assert ax.get_title("left") == "theta 2 is recommended"
 
 

@@ -51,7 +51,7 @@ def labelled(adata):
 
 
 def moved(given, seed, shift, *, nested=False):
-    """Return a real set whose batches are drawn by lot, then moved `shift` sd from each other.
+    """Return a real set whose batches are drawn at random, then moved `shift` sd from each other.
 
     `nested`: four batches of equal size in two pairs, mixed within a pair, `shift` sd between them.
     The unit is the sd within labels, in 20 dimensions as in `world`: larger in more.

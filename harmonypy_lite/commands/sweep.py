@@ -232,7 +232,7 @@ def sweep_text(found: Sweep) -> str:
     shown = shown.dropna(axis=1, how="all").rename(columns={"value": found.vary})
     shown["pareto"] = shown["pareto"].map({True: "*", False: ""})
     lines = [shown.to_string(index=False, float_format=lambda number: f"{number:.4g}"), ""]
-    lines.append(f"input: mixing {found.before['mixing']:.3f}; by lot it would be "
+    lines.append(f"input: mixing {found.before['mixing']:.3f}; with shuffled batches it would be "
                  f"{found.before['mixing_expected']:.3f}")  # fmt: skip
     if found.null is not None:
         moved = sum(found.null.displacement) / len(found.null.displacement)

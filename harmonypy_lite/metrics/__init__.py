@@ -47,8 +47,8 @@ label silhouette       0.74 (0.48)     0.72 (0.46)     0.52 (0.06)     0.50 (0.0
 
 iLISI and CiLISI are therefore divided by what shuffled batches give, and biology scores moved so
 that shuffled labels give 0 (`calibration`); tests hold each metric to both ends, on simulated and
-on real cells. A mixing score above 1 says that batches are spread more evenly than by lot, as
-over-correction spreads a small batch over everything. What fails, and stays documented:
+on real cells. A mixing score above 1 says that batches are spread more evenly than shuffled
+ones, as over-correction spreads a small batch over everything. What fails, and stays documented:
 
 - raw iLISI and CiLISI never reach 1 with unequal batches, and raw CiLISI does not reach 0 in
   labels smaller than its neighbourhood;

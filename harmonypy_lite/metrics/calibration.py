@@ -114,7 +114,7 @@ def ilisi(
     """Compute iLISI and its ratio to iLISI of batches shuffled over all cells.
 
     About 1 without a batch effect, 0 for batches apart, above 1 where batches are spread more
-    evenly than by lot. A random embedding gets 1. Parameters and errors are those of
+    evenly than shuffled ones. A random embedding gets 1. Parameters and errors are those of
     `metrics.ilisi`; `seed` is that of the shuffles.
 
     Examples

@@ -193,7 +193,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Clusters", f"{int(record['n_clusters']):,}"),
         ("Iterations", f"{int(record['iterations'])}"),
         ("Objective", f"{words.number(objective[0], 1)} → {words.number(objective[-1], 1)}"),
-        ("Stopped because", why_stopped(str(record["stopped"]))),
+        ("Stopped because", why_stopped(record)),
         *caveats(record),
     ]
 

@@ -28,7 +28,7 @@ _OBJECTIVE = (
 )
 _TRADEOFF = (
     "Up and right is better. The line joins values that no other beats in both, the dashed one is "
-    "the mixing of batches dealt by lot, the grey band what integration costs where there is "
+    "the mixing of shuffled batches, the grey band what integration costs where there is "
     "nothing to correct, the ring the recommendation; bars are standard errors."
 )
 _MOVED = "dots are medians, bars the middle half, lines from 5 to 95 of 100 cells."
@@ -121,7 +121,7 @@ def _listed(names: list[str]) -> str:
 
 def _convergence(run: Run) -> Picture:
     objective = run.record["objective"]
-    stopped = why_stopped(str(run.record["stopped"]))
+    stopped = why_stopped(run.record)
     n = int(run.record["iterations"])
     alt = (
         f"Line chart of the objective and its two terms, clustering and diversity, by round. Over "

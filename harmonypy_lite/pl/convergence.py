@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def convergence(run: AnnData | Mapping[str, Any], *, ax: Axes | None = None) -> 
     _name_lines(ax, right, [(name, values[-1], colour) for name, values, colour, *_ in terms])
     ax.set(xlabel="Round of clustering", ylabel="Objective, per 2,000 cells")
     n = len(ends)
-    stopped = why_stopped(str(record["stopped"])).split(", ")[0]
+    stopped = re.split(r"[;(]", why_stopped(record))[0].strip()
     canvas.heading(ax, f"{n} iteration{'s' * (n != 1)}: {stopped}")
     return ax
 

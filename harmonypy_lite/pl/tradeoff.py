@@ -20,7 +20,7 @@ def tradeoff(sweep: Sweep, *, ax: Axes | None = None) -> Axes:
     """Draw the mixing of batches against the structure kept, a point for each value of a sweep.
 
     Up and right is better. The line joins the values that no other beats in both (the Pareto
-    front); the dashed one is the mixing that batches dealt by lot would have; the band is what
+    front); the dashed one is the mixing that shuffled batches would have; the band is what
     integration costs where there is nothing to correct (the null calibration); the ring is the
     recommended value, filled points those between its limits. Bars are standard errors.
 
@@ -109,7 +109,7 @@ def _draw_limits(ax: Axes, sweep: Sweep) -> None:
     ax.margins(y=0.13)
     if lot is not None:
         ax.axhline(lot, color=QUIET, lw=0.9, ls=(0, (4, 3)), zorder=0)
-        ax.annotate("batches dealt by lot", (1, lot), (0, 3), xycoords=("axes fraction", "data"),
+        ax.annotate("shuffled batches", (1, lot), (0, 3), xycoords=("axes fraction", "data"),
                     textcoords="offset points", ha="right", size=7.5, color=QUIET)  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """What one run did: movement, composition of clusters, and an alarm where biology went with it.
 
 The alarm holds the run against one over random batches, which tears and bends by noise alone. Its
-thresholds were chosen on the design half of tests/benchmarks/study_theta.py, and so that the
-default does not raise it on real sets whose labels stay apart.
+thresholds were chosen on the first half of the scenarios of tests/benchmarks/study_theta.py, and
+so that the default does not raise it on real sets whose labels stay apart.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class Probe:
 
     @cached_property
     def expected(self) -> tuple[float, float]:
-        """Mixing of batches dealt by lot, and its standard deviation from deal to deal."""
+        """Mixing of shuffled batches, and its standard deviation from deal to deal."""
         neighbors = self.neighbors_before
         rng = np.random.default_rng(0)
         deals = [

@@ -181,10 +181,10 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _answer(whole: _Tested, table: Any) -> tuple[bool, str]:
-    share = f"{whole.effect:.1%} of the mixing that batches dealt by lot have is missing"
+    share = f"{whole.effect:.1%} of the mixing that shuffled batches have is missing"
     p_value = f"p = {whole.p_value:.2g}"
     concerned = table[(table["effect"] >= NEGLIGIBLE) & (table["p_adjusted"] <= _ALPHA)]
-    where = f" In {len(concerned)} of {len(table)} clusters batches mix less than by lot."
+    where = f" In {len(concerned)} of {len(table)} clusters batches mix less than shuffled ones."
     if whole.matters:
         return True, f"Yes: {share} ({p_value}).{where}"
     return False, (

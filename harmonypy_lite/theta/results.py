@@ -82,7 +82,7 @@ class MixingTest(_Plain):
     expected, expected_sd
         Its mean and standard deviation with batches shuffled among the cells.
     effect
-        Share of the mixing to be had that is missing: 0 (as by lot) to 1 (batches apart).
+        Share of the mixing to be had that is missing: 0 (as shuffled batches) to 1 (batches apart).
     p_value
         Share of shuffles that mixed no better; (1 + found) / (1 + shuffles).
     clusters
@@ -124,7 +124,7 @@ class Sweep(_Plain):
         iterations, seconds; pareto (no other value is better in both mixing and structure).
     before
         Mixing, structure (1) and, with labels, clisi, nmi, ari of the input; and
-        `mixing_expected`, the mixing that batches dealt by lot would have.
+        `mixing_expected`, the mixing that shuffled batches would have.
     null
         The null calibration of the run that is recommended, or of the defaults; None if it was
         not asked for.

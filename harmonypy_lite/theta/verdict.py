@@ -8,10 +8,10 @@ leave and a larger one can), is to take the value with the largest
 
     min(mixing, expected) / (expected - 1) + RATE * structure
 
-where `expected` is the mixing of batches dealt by lot: to mix more evenly than that is no gain.
+where `expected` is the mixing of shuffled batches: to mix more evenly than that is no gain.
 The default is right so often that another value must be clearly better.
-The thresholds were chosen on the design half of the scenarios of tests/benchmarks/study_theta.py;
-docs/theta.md has the table of the other half.
+The thresholds were chosen on the first half of the scenarios of tests/benchmarks/study_theta.py;
+docs/theta.md has the table of the other.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def decide(evidence: Evidence, noise: float | None = None) -> Decision:
     effect = missing_share(evidence.before, evidence.expected)
     deviation = (evidence.expected - evidence.before) / max(evidence.expected_sd, 1e-12)
     seen = f"Cells of the input see {evidence.before:.2f} batches around them"
-    dealt = f"{evidence.expected:.2f} if batches were dealt by lot"
+    dealt = f"{evidence.expected:.2f} if batches were shuffled"
     if not is_needed(effect, deviation):
         return Decision(
             "no correction needed", None, f"{seen}, as good as {dealt}: batches are mixed already."
@@ -141,13 +141,13 @@ def rule() -> str:
     """Return the rule in plain words, with its numbers."""
     return (
         f"No correction is needed where the input lacks less than {NEGLIGIBLE:.0%} of the mixing "
-        f"that batches dealt by lot have, or {BELIEVED:g} standard deviations of it. Else the "
-        "value is taken that has the largest sum of mixing (as a share of what is to be had, no "
-        f"more than by lot) and {RATE:g} x structure kept inside batches, so that each step up "
-        f"pays its structure at that exchange rate; of values within {TIE:g} the one next to the "
-        f"default. Where it gains less than {LITTLE:.0%} of what is missing, or its loss of "
-        "structure beyond that of random batches is not paid for at the same rate, batch and "
-        "biology cannot be told apart."
+        f"that shuffled batches have, or less than {BELIEVED:g} standard deviations of theirs. "
+        "Else each value gets a sum: its mixing, as a share of what is to be had (no more than "
+        f"shuffled batches have), and {RATE:g} x the structure that it keeps inside batches. The "
+        f"largest sum wins; of sums within {TIE:g} of it, the value next to the default. Where the "
+        f"winner gains less than {LITTLE:.0%} of the mixing that is missing, or loses more "
+        "structure than random batches do and its mixing does not pay for that at the same rate, "
+        "batch and biology cannot be told apart."
     )
 
 

@@ -199,7 +199,7 @@ def needs_correction(
     n_jobs: int | None = None,
     missing: str = "refuse",
 ) -> MixingTest:
-    """Test whether the batches of an embedding mix less than batches dealt by lot.
+    """Test whether the batches of an embedding mix less than shuffled batches.
 
     Overall, and inside each cluster (or type, with labels), where different compositions of the
     batches say nothing. With many cells a negligible effect is significant too, so the answer asks

@@ -83,7 +83,7 @@ def without_effect(n_cells: int, seed: int) -> list[dict[str, Any]]:
             n_cells, n_batches=n_batches, n_types=n_types, batch_size_skew=skew,
             batch_strength=0.0, rng=seed,
         )  # fmt: skip
-        # by lot: the simulation spreads each batch evenly over the types
+        # at random: the simulation spreads each batch evenly over the types
         rng = np.random.default_rng(seed)
         adata.obs["batch"] = rng.permutation(adata.obs["batch"].astype(str))
         found = tl.sweep_theta(adata, "batch", (2,), n_seeds=1, n_splits=0, rng=seed)

@@ -1,6 +1,6 @@
 """The six calibration checks on real cells, and where a metric that passes simulated ones fails.
 
-Check 1 to 3: the batches are drawn by lot, then moved apart; what is known is the truth about
+Check 1 to 3: the batches are drawn at random, then moved apart; what is known is the truth about
 mixing. Check 4 to 6: the cells and batches as they are.
 """
 

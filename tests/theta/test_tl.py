@@ -63,7 +63,7 @@ def test_sweep__is_json_and_holds_its_rule(swept):
     tree = json.loads(json.dumps(swept[1].to_dict(), allow_nan=False))
     assert tree["recommended"] == swept[1].recommended
     assert len(tree["table"]) == 3
-    assert "exchange rate" in tree["rule"]
+    assert "at the same rate" in tree["rule"]
     assert tree["versions"]["harmonypy_lite"] == hl.__version__
 
 
@@ -191,7 +191,7 @@ def test_needs_correction__finds_the_cluster_that_has_the_effect():
 
 
 def dealt(seed):
-    """Cells whose batches are dealt by lot; `simulate` spreads them evenly over the types."""
+    """Cells whose batches are dealt at random; `simulate` spreads them evenly over the types."""
     draws = np.random.default_rng(seed)
     obs = pd.DataFrame({"batch": draws.choice(["a", "b", "c"], 200)}).set_index(
         np.arange(200).astype(str)
