@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harmonypy_lite.errors import InvalidInput, MissingExtra
 from harmonypy_lite.metrics.inputs import as_categories, as_embedding, at_least_two
-from harmonypy_lite.metrics.kmeans import kmeans
+from harmonypy_lite.metrics.kmeans import kmeans, own_order
 from harmonypy_lite.metrics.neighbors import Neighbors, check_same_cells, find_neighbors
 from harmonypy_lite.metrics.sampling import looked_at
 
@@ -92,7 +92,7 @@ def nmi_ari(
     if neighbors is None:
         neighbors = find_neighbors(points, min(14, len(points) - 1), n_jobs=n_jobs)
     check_same_cells(neighbors, len(points))
-    clusterings = leiden_sweep(neighbors.others(), seed)
+    clusterings = leiden_sweep(neighbors.others(), own_order(points), seed)
     return max(agreement(labels.codes, clusters) for clusters in clusterings)
 
 
@@ -144,21 +144,28 @@ def _ari(cells: NDArray[np.int64]) -> float:
     return 1.0 if most == chance else (together - chance) / (most - chance)
 
 
-def leiden_sweep(neighbors: Neighbors, seed: int = 0) -> list[NDArray[np.int32]]:
-    """Return Leiden clusterings of the undirected graph at resolutions 0.2, 0.4, ... 2."""
+def leiden_sweep(
+    neighbors: Neighbors, order: NDArray[np.int64], seed: int = 0
+) -> list[NDArray[np.int32]]:
+    """Return Leiden clusterings (N,) of the undirected graph at resolutions 0.2, 0.4, ... 2.
+
+    They depend on how cells and edges are numbered: `order` (N,) says which cell comes first.
+    """
     import random
 
     check_clustering("leiden")
     import igraph
 
     n_cells, k = neighbors.indices.shape
-    first = np.repeat(np.arange(n_cells), k)
-    graph = igraph.Graph(n_cells, np.column_stack([first, neighbors.indices.ravel()]))
-    graph.simplify()
+    place = np.empty(n_cells, np.int64)
+    place[order] = np.arange(n_cells)
+    ends = np.repeat(place, k), place[neighbors.indices.ravel()]
+    edges = np.unique(np.minimum(*ends) * n_cells + np.maximum(*ends))
+    graph = igraph.Graph(n_cells, np.column_stack(np.divmod(edges, n_cells)))
     found = []
     for tenth in range(2, 21, 2):
         igraph.set_random_number_generator(random.Random(seed))
         parts = graph.community_leiden("modularity", resolution=tenth / 10)
-        found.append(np.asarray(parts.membership, np.int32))
+        found.append(np.asarray(parts.membership, np.int32)[place])
     igraph.set_random_number_generator(random)
     return found

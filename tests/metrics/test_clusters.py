@@ -14,7 +14,7 @@ from worlds import frozen, world
 
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput, MissingExtra, NotApplicable
 from harmonypy_lite.metrics.clusters import agreement, nmi_ari
-from harmonypy_lite.metrics.kmeans import TOLERANCE, kmeans, lloyd, spread
+from harmonypy_lite.metrics.kmeans import TOLERANCE, kmeans, lloyd, own_order, spread
 from harmonypy_lite.metrics.structure import structure_preservation
 
 COMMON = [0, 1, 2, 3, 4] * 40
@@ -81,6 +81,56 @@ def test_kmeans__starts_far_apart_find_small_clusters():
 def test_kmeans__gives_the_same_clusters_for_any_number_of_threads():
     cells = world(n_cells=1200, apart=2.0).embedding.astype(np.float32)
     np.testing.assert_array_equal(kmeans(cells, 9, n_jobs=1), kmeans(cells, 9, n_jobs=3))
+
+
+def overlapping():
+    """Cells whose clusters are a matter of where one starts."""
+    return world(n_cells=900, apart=3.0).embedding
+
+
+def shuffles_and_rotations(cells):
+    """Yield other orders of the cells, each with an embedding turned or not."""
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        order = rng.permutation(len(cells))
+        yield order, cells[order]
+        rotation = np.linalg.qr(rng.normal(size=(cells.shape[1],) * 2))[0]
+        yield order, (cells[order].astype(np.float64) @ rotation).astype(cells.dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kmeans__does_not_depend_on_the_order_of_the_cells_or_a_rotation(dtype):
+    cells = frozen(overlapping().astype(dtype))
+    clusters = kmeans(cells, 12)
+    assert agreement(clusters, kmeans(cells, 12, seed=1)).ari < 0.99  # there are other answers
+    for order, other in shuffles_and_rotations(cells):
+        np.testing.assert_array_equal(kmeans(other, 12), clusters[order])
+
+
+def test_kmeans__does_not_depend_on_the_order_of_cells_equally_far_from_the_mean():
+    # a rotation may still decide between two centres that are equally near
+    cells = np.random.default_rng(0).integers(0, 4, (500, 3)) * [1.0, 1.0, 3.0]
+    clusters = kmeans(cells, 12)
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(len(cells))
+        np.testing.assert_array_equal(kmeans(cells[order], 12), clusters[order])
+
+
+def test_own_order__survives_cells_that_are_all_alike_and_sizes_without_squares():
+    alike = own_order(np.ones((3, 2), np.float32))
+    assert sorted(alike) == [0, 1, 2]
+    for scale in (1e-300, 1e300):
+        away = np.array([[3.0], [-1.0], [0.0], [-2.2]]) * scale
+        assert own_order(away).tolist() == [2, 1, 3, 0]
+
+
+@pytest.mark.parametrize("clustering", ["kmeans", "leiden"])
+def test_nmi_ari__does_not_depend_on_the_order_of_the_cells_or_a_rotation(clustering):
+    cells, label = frozen(overlapping().astype(np.float32)), world(n_cells=900).label
+    found = nmi_ari(cells, label, clustering=clustering)
+    assert nmi_ari(cells, label, clustering=clustering, seed=1) != found
+    for order, other in shuffles_and_rotations(cells):
+        assert nmi_ari(frozen(other), label[order], clustering=clustering) == found
 
 
 @pytest.mark.parametrize("clustering", ["kmeans", "leiden"])
