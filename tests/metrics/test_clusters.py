@@ -107,13 +107,14 @@ def test_kmeans__does_not_depend_on_the_order_of_the_cells_or_a_rotation(dtype):
         np.testing.assert_array_equal(kmeans(other, 12), clusters[order])
 
 
-def test_kmeans__does_not_depend_on_the_order_of_cells_equally_far_from_the_mean():
-    # a rotation may still decide between two centres that are equally near
-    cells = np.random.default_rng(0).integers(0, 4, (500, 3)) * [1.0, 1.0, 3.0]
-    clusters = kmeans(cells, 12)
-    for seed in range(5):
-        order = np.random.default_rng(seed).permutation(len(cells))
-        np.testing.assert_array_equal(kmeans(cells[order], 12), clusters[order])
+def test_own_order__is_the_same_where_many_cells_are_equally_far_from_the_mean():
+    far = np.random.default_rng(0).normal(size=(100, 3))
+    far /= np.linalg.norm(far, axis=1)[:, None]
+    cells = frozen(np.vstack([far, -far / 2, -far / 2]))
+    expected = cells[own_order(cells)]
+    np.testing.assert_allclose(np.linalg.norm(expected, axis=1), [0.5] * 200 + [1.0] * 100)
+    for order, other in shuffles_and_rotations(cells):
+        np.testing.assert_array_equal(cells[order][own_order(other)], expected)
 
 
 def test_own_order__survives_cells_that_are_all_alike_and_sizes_without_squares():

@@ -34,14 +34,13 @@ def real(request, real_data):
 
 @pytest.fixture(scope="module")
 def falling(real):
-    """Return raw and calibrated batch metrics: (seeds, shifts, 2); NaN but for the ends and 4."""
+    """Return the batch metrics, raw and calibrated: (seeds, shifts, 2)."""
     table = {name: np.full((len(SEEDS), len(SHIFTS), 2), np.nan) for name in BATCH}
     for seed in SEEDS:
         pre = moved(real, seed, SHIFTS[-1]).embedding
         for place, shift in enumerate(SHIFTS):
-            if seed < 4 or shift in (SHIFTS[0], SHIFTS[-1]):
-                for name, score in scores(moved(real, seed, shift), BATCH, pre).items():
-                    table[name][seed, place] = score[:2]
+            for name, score in scores(moved(real, seed, shift), BATCH, pre).items():
+                table[name][seed, place] = score[:2]
     return table
 
 
@@ -89,16 +88,21 @@ def test_check_2__bras_fails_it_by_the_cells_that_are_alone_in_their_batch(real,
 
 
 @pytest.mark.parametrize("name", STEADY)
-def test_check_3__a_larger_shift_always_scores_less(falling, name):
-    found = falling[name][:4, :, 0]
+def test_check_3__a_larger_shift_always_scores_less(real, falling, name):
+    found = falling[name][:, :, 0]
+    # half a sd moves BRAS no more than the three cells of symphony's smallest label may
+    few = name == "bras" and min(np.unique(real.label, return_counts=True)[1]) < 10
+    steps = np.diff(found, axis=1)
+    assert (steps[:, 0] < (0.001 if few else 0)).all()
+    assert steps[:, 0].mean() < 0
     # at 4 sd a median may be 1 and every cell rejected already
-    steps = found[:, :-1] if name in ("ilisi", "kbet", "kbet_per_label") else found
-    assert (np.diff(steps, axis=1) < 0).all()
-    assert (found[:, -1] <= found[:, -2]).all()
+    done = name in ("ilisi", "kbet", "kbet_per_label")
+    assert (steps[:, 1:-1] < 0).all()
+    assert (steps[:, -1] <= 0).all() if done else (steps[:, -1] < 0).all()
 
 
 def test_check_3__silhouette_batch_hardly_falls_up_to_one_sd(falling):
-    found, of_cilisi = (falling[name][:4, :, 0] for name in ("silhouette_batch", "cilisi"))
+    found, of_cilisi = (falling[name][:, :, 0] for name in ("silhouette_batch", "cilisi"))
     assert np.ptp(found[:, :3], axis=1).max() < 0.05
     assert np.ptp(of_cilisi[:, :3], axis=1).min() > np.ptp(found[:, :3], axis=1).max()
     assert (np.diff(found[:, 2:], axis=1) < 0).all()
@@ -174,7 +178,7 @@ def test_check_6__half_the_cells_score_about_the_same(name, real_data):
     allowed |= {"ilisi": 0.04, "cilisi": 0.07, "nmi": 0.07, "ari": 0.07}
     pre = given.embedding * np.linspace(2, 1, given.embedding.shape[1], dtype=np.float32)
     whole = scores(given, allowed, pre)
-    for seed in range(3):
+    for seed in SEEDS:
         half = half_of(given, seed)
         part = scores(World(*(frozen(column[half]) for column in given)), allowed, pre[half])
         for metric, most in allowed.items():
