@@ -346,6 +346,7 @@ def summarise(
         "objective": [],
         "objective_by_round": [],
         "diversity_by_round": [],
+        "entropy_by_round": [],
         "cluster_sizes": [],
         "pruned_levels": {},
         "idle_clusters": [],

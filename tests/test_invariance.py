@@ -13,7 +13,7 @@ import pytest
 import twin
 
 from harmonypy_lite import run
-from harmonypy_lite.cells import arrangement
+from harmonypy_lite.cells import arrangement, by_chunk, chunk, in_memory
 from harmonypy_lite.cells.in_memory import InMemoryCells
 from harmonypy_lite.design import design_from_columns
 from harmonypy_lite.kernels import jit, lanes
@@ -320,9 +320,33 @@ def test_objective__is_recorded_and_reported_after_each_round(flavor: str) -> No
     every = [history.start, *(x for rounds in history.rounds for x in rounds)]
     assert result.summary["objective_by_round"] == every
     assert result.summary["diversity_by_round"] == history.diversity
-    assert len(history.diversity) == len(every)
+    assert result.summary["entropy_by_round"] == history.entropy
+    assert len(history.diversity) == len(history.entropy) == len(every)
     assert seen[0].max_iter == 10
     assert seen[0].max_rounds == {"harmony2": 4, "harmony1": 20, "pooled": 4}[flavor]
+
+
+@pytest.mark.parametrize("layout", ["many", "crossed"])
+@pytest.mark.parametrize("memory", ["fast", "lean"])
+def test_entropy__of_all_cells_is_the_references_and_that_of_some_is_near(
+    layout: str, memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Z, frame = twin.simulated(12_000, 10, layout)
+    for apart, enough, tolerance in ((chunk.BLOCKS_APART, chunk._ENOUGH, 0.1), (1, len(Z), 1e-5)):
+        for module in (by_chunk, chunk, in_memory):
+            monkeypatch.setattr(module, "BLOCKS_APART", apart)
+        monkeypatch.setattr(chunk, "_ENOUGH", enough)
+        result = integrate(Z, frame, memory=memory, max_iter_harmony=2, record=True)
+        assert result.outcome is not None
+        assert result.replay is not None
+        R = result.replay.assignments(Z, result.design).astype(np.float64)
+        wanted = 0.1 * (R * np.log(np.where(R > 0, R, 1))).sum() * 2000 / len(Z)
+        assert result.outcome.history.entropy[-1] == pytest.approx(wanted, rel=tolerance)
+
+
+@pytest.mark.parametrize(("n", "apart"), [(1, 1), (8191, 1), (8192, 2), (100_000, 16), (10**9, 32)])
+def test_entropy__is_that_of_fewer_cells_where_there_are_more(n: int, apart: int) -> None:
+    assert chunk.cells_apart(n) == apart
 
 
 @pytest.mark.parametrize("flavor", PAPERS)

@@ -91,12 +91,13 @@ class DenseCells:
         levels = np.unique(codes)
         has = (codes[:, :, None] == levels).any(axis=1)
         log_R = np.log(np.where(R > 0, R, 1))
-        energy = (R * (2 * (1 - U @ Y.T) + self.setting.sigma * log_R)).sum()
+        entropy = (R * self.setting.sigma * log_R).sum(axis=1)
+        energy = (R * 2 * (1 - U @ Y.T)).sum() + entropy.sum()
         direction = None
         if self.setting.rules.moving_centroids:
             direction = np.rint(R.T @ U * self.fixed.scale).astype(np.int64)
         weight = np.rint(has.T @ R * self.fixed.scale).astype(np.int64)
-        return Assigned(block, levels, weight, float(energy), direction)
+        return Assigned(block, levels, weight, float(energy), direction, entropy)
 
     def moments(self) -> Moments:
         Phi = np.zeros((len(self.Z), self.design.n_levels))
@@ -138,6 +139,8 @@ def test_loop__gives_the_same_with_dense_cells(flavor: str, layout: str) -> None
     np.testing.assert_allclose(
         outcome.history.objective, own.outcome.history.objective, rtol=1e-5, atol=2e-3
     )
+    # the package looks at the cells of three blocks only
+    assert own.outcome.history.entropy == pytest.approx(outcome.history.entropy, rel=0.3)
     # ... and to many more digits what the reference gives: the loop adds no rounding of its own
     wanted = twin.reference_of(Z, frame, params)
     np.testing.assert_allclose(cells.Z_hat, wanted.Z_corr, atol=1e-9)
@@ -186,9 +189,10 @@ def test_loop__tells_of_each_round_and_correction() -> None:
 
 
 @pytest.mark.parametrize("flavor", FLAVORS)
-def test_history__parts_the_objective_into_clustering_and_diversity(flavor: str) -> None:
+def test_history__parts_the_objective_into_its_terms(flavor: str) -> None:
     cells, setting, Y, _ = prepared("crossed", flavor=flavor, max_iter_clustering=2)
     paid: list[float] = []
+    fuzzy: list[float] = []
 
     def on_round(history: History) -> None:
         total, n_cells, bonus = 0.0, len(cells.Z), int(flavor == "harmony2")
@@ -199,13 +203,16 @@ def test_history__parts_the_objective_into_clustering_and_diversity(flavor: str)
                 ratio = (O + bonus * E + 1) / ((1 + bonus) * E + 1)
                 total += setting.theta[b] * setting.sigma[k] * O * np.log(ratio)
         paid.append(total * 2000 / n_cells)
+        mass = np.where(cells.R > 0, cells.R, 1)
+        fuzzy.append((setting.sigma * mass * np.log(mass)).sum() * 2000 / n_cells)
 
     codes = cells.design.codes
     levels = [(codes == b).any(axis=1) for b in range(cells.design.n_levels)]
     history = loop.integrate(cells, setting, Y, on_round=on_round).history
     assert len(paid) == 6
     np.testing.assert_allclose(history.diversity[1:], paid, rtol=1e-9)
-    assert len(history.diversity) == 1 + len(paid)
+    np.testing.assert_allclose(history.entropy[1:], fuzzy, rtol=1e-9)
+    assert len(history.diversity) == len(history.entropy) == 1 + len(paid)
 
 
 def test_loop__keeps_the_centroid_of_a_cluster_that_corrects_nothing() -> None:

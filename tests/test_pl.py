@@ -114,7 +114,9 @@ def test_pictures__are_drawn_on_the_axes_that_are_given(adata):
 def test_convergence__draws_terms_that_add_up_iterations_and_the_reason(adata):
     ax, record = pl.convergence(adata), adata.uns["harmony"]
     lines = {line.get_label(): line.get_ydata() for line in ax.lines}
-    np.testing.assert_allclose(lines["objective"], lines["clustering"] + lines["diversity"])
+    terms = lines["distance"] + lines["entropy"] + lines["diversity"]
+    np.testing.assert_allclose(lines["objective"], terms)
+    np.testing.assert_array_equal(lines["entropy"], record["entropy_by_round"])
     ends = np.cumsum([0, *record["rounds"]])
     np.testing.assert_allclose(lines["objective"][ends], record["objective"])
     texts = [text.get_text() for text in ax.texts]
@@ -128,6 +130,7 @@ def test_convergence__draws_terms_that_add_up_iterations_and_the_reason(adata):
         ({}, "no record of a run"),
         ({"harmony": {"objective_by_round": []}}, "nothing to correct"),
         ({"harmony": {"objective": [1.0], "rounds": [4]}}, "integrate again"),
+        ({"harmony": {"objective_by_round": [1.0], "rounds": [4]}}, "integrate again"),
     ],
 )
 def test_convergence__says_what_is_missing(uns, said):

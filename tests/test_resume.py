@@ -128,7 +128,9 @@ def test_resume__reads_again_after_a_restart_of_the_machine(
 def test_answers__come_back_with_their_values_and_their_place_in_memory() -> None:
     draws = np.random.default_rng(0)
     direction = draws.integers(-9, 9, (3, 4)).T
-    one = Assigned(2, np.arange(3), draws.integers(0, 99, (3, 4)), 0.1, direction)
+    one = Assigned(
+        2, np.arange(3), draws.integers(0, 99, (3, 4)), 0.1, direction, draws.normal(size=2)
+    )
     none = Assigned(0, np.arange(0), np.zeros((0, 4), np.int64), 0.0, None)
     moments = draws.normal(size=(4, 5, 6)).transpose(2, 0, 1)
 

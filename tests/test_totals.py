@@ -34,6 +34,8 @@ class Blocks:
         self.share = np.bincount(self.codes.ravel(), minlength=5) / n
         self.R = np.zeros((n, K))
         self.energy = np.zeros(n_blocks)
+        self.entropy = rng.normal(size=(n_blocks, 3))
+        self.entropy[1] = np.nan  # a block that is not looked at
         self.U = rng.normal(size=(n, 6))
         self.U /= np.linalg.norm(self.U, axis=1, keepdims=True)
 
@@ -45,7 +47,9 @@ class Blocks:
         has = (self.codes[cells][:, :, None] == levels).any(axis=1)
         weight = np.rint(has.T @ self.R[cells] * self.fixed.scale).astype(np.int64)
         along = np.rint(self.R[cells].T @ self.U[cells] * self.fixed.scale).astype(np.int64)
-        return Assigned(b, levels, weight, self.energy[b], along if direction else None)
+        along_or_none = along if direction else None
+        entropy = None if b == 1 else self.entropy[b]
+        return Assigned(b, levels, weight, self.energy[b], along_or_none, entropy)
 
     def table(self) -> Composition:
         return Composition(self.share, slice(0, 3), self.K, self.fixed)
@@ -61,6 +65,7 @@ class Blocks:
         np.testing.assert_allclose(table.E, np.outer(n, self.share), atol=1e-12)
         kept = np.arange(len(self.energy)) != (-1 if without is None else without)
         np.testing.assert_allclose(table.energy, self.energy[kept].sum(), atol=1e-12)
+        np.testing.assert_allclose(table.entropy, np.nanmean(self.entropy[kept]), atol=1e-12)
         np.testing.assert_allclose(table.direction, self.R[cells].T @ self.U[cells], atol=1e-12)
 
 

@@ -16,7 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harmonypy_lite.cells.arrangement import CHUNK, Arrangement
-from harmonypy_lite.cells.chunk import Affinities, ChunkWork, InForce, Sums, added, pad_rows
+from harmonypy_lite.cells.chunk import (
+    BLOCKS_APART,
+    Affinities,
+    ChunkWork,
+    InForce,
+    Sums,
+    added,
+    pad_rows,
+)
 from harmonypy_lite.cells.counted import Counted
 from harmonypy_lite.kernels import rows as row_kernels
 from harmonypy_lite.kernels.weights import Groups
@@ -258,15 +266,20 @@ class ChunkwiseCells:
         arrangement = self._arrangement
         tiles = arrangement.tiles(span.first, span.last)
         sums = self._new_sums(span)
+        entropy = []
         for piece in self._pieces(span):
             own = arrangement.tiles(piece.first, piece.last)
             place = slice(own.start - tiles.start, own.stop - tiles.start)
             affinities, codes = self._affinities(piece, in_force), self._codes(piece)
             tile_start = arrangement.tile_start[own.start : own.stop + 1] - self._rows(piece).start
             self._work.sum_levels(affinities, codes, tile_start, sums, place)
+            if span.block % BLOCKS_APART == 0:
+                entropy.append(self._work.entropies(affinities, codes, self._rows(piece).start))
             if self._directions:
                 z_hat = self._z_hat(piece)
                 self._work.add_direction(affinities, codes, tile_start, z_hat, sums.direction)
+        if entropy:
+            sums = sums._replace(entropy=np.concatenate(entropy))
         return self._of_levels(span, sums)
 
     def _new_sums(self, span: Span) -> Sums:
@@ -337,7 +350,7 @@ class ChunkwiseCells:
             energy += extra
         energy += math.fsum(sums.energy)
         direction = sums.direction[0, :, : self._n_clusters].T if self._directions else None
-        return Assigned(block, levels, weight, energy, direction)
+        return Assigned(block, levels, weight, energy, direction, sums.entropy)
 
     def _moments(self, M: np.ndarray, G: np.ndarray, squares: np.ndarray) -> Moments:
         to_float, combinations = self._work.fixed.to_float, self._arrangement.combinations

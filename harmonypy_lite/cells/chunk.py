@@ -17,6 +17,7 @@ import numpy as np
 
 from harmonypy_lite.kernels import affinity as affinity_kernels
 from harmonypy_lite.kernels import effects as effect_kernels
+from harmonypy_lite.kernels import entropy as entropy_kernels
 from harmonypy_lite.kernels import sums as sum_kernels
 from harmonypy_lite.kernels import weights as weight_kernels
 from harmonypy_lite.kernels.affinity import Target
@@ -29,6 +30,17 @@ from harmonypy_lite.method.totals import FixedPoint
 #: Distance of the clusters that only fill up a vector. The bounds of sigma and theta keep all
 #: others far below: 4 / sigma is at most 4e6, a penalty at most theta <= 1e12 times a logarithm.
 _FAR = 1e30
+
+
+#: One block in so many is looked at for its entropy, which takes three times as long as its sums;
+#: of the cells in these blocks as many as are enough, and one in so many where there are more.
+BLOCKS_APART, _ENOUGH, _CELLS_APART = 10, 256, 32
+
+
+def cells_apart(n_cells: int) -> int:
+    """Return how far held cells that are looked at for their entropy are apart, a power of two."""
+    plenty = n_cells // (BLOCKS_APART * _ENOUGH)
+    return int(min(_CELLS_APART, 2 ** max(0, plenty.bit_length() - 1)))
 
 
 class InForce(NamedTuple):
@@ -48,24 +60,26 @@ class Affinities(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Sums of an assignment, in int64 fixed point except for the energy."""
+    """Sums of an assignment, in int64 fixed point except for energy and entropy."""
 
     first: np.ndarray  # (T, L) R over each tile, or (M, K) over each level of the first covariate
     rest: np.ndarray  # (B, L or K) R over levels of the further covariates; none if there are none
     energy: np.ndarray  # (T,) float64, without the part that the tilt's scale adds
     direction: np.ndarray  # (1, d, L) R_ik u_i
+    entropy: np.ndarray  # (m,) float64, of each cell that is looked at for it
 
 
 def added(parts: Sequence[Sums]) -> Sums:
     """Put the sums of parts of a block together: nothing is rounded here."""
     if len(parts) == 1:
         return parts[0]
-    first, rest, energy, direction = zip(*parts, strict=True)
+    first, rest, energy, direction, entropy = zip(*parts, strict=True)
     return Sums(
         reduce(np.add, first),
         reduce(np.add, rest),
         np.concatenate(energy),
         reduce(np.add, direction),
+        np.concatenate(entropy),
     )
 
 
@@ -98,6 +112,7 @@ class ChunkWork:
 
     def __init__(self, sigma: np.ndarray, n_levels: int, n_cells: int, *, steep: bool) -> None:
         self.fixed = FixedPoint(n_cells)
+        self._cells_apart = cells_apart(n_cells)
         self.sigma = sigma.astype(np.float32)
         self.steep = steep
         self.scratch = Scratch()
@@ -155,6 +170,7 @@ class ChunkWork:
             np.zeros((further, self.row_width), np.int64),
             np.empty(n_tiles),
             np.zeros((1, n_dims, self.row_width), np.int64),
+            np.empty(0),
         )
 
     def sum_levels(
@@ -178,6 +194,18 @@ class ChunkWork:
             sums.rest,
             sums.energy[tiles],
         )
+
+    def entropies(self, affinities: Affinities, codes: np.ndarray, first_row: int) -> np.ndarray:
+        """Return sum_k sigma_k R log R of some of the cells, the first of which is `first_row`.
+
+        Which ones depends on their places among all held cells, and on nothing else.
+        """
+        step = self._cells_apart
+        first = -first_row % step
+        out = np.empty(len(range(first, len(codes), step)))
+        A, _, tilt = affinities
+        entropy_kernels.entropies(A, codes, tilt, self._sigma, first, step, out)
+        return out
 
     def fold(
         self, first: np.ndarray, levels: np.ndarray, start: np.ndarray, in_force: InForce

@@ -14,7 +14,7 @@ import numpy as np
 
 from harmonypy_lite.cells.arrangement import arrange
 from harmonypy_lite.cells.by_chunk import ChunkwiseCells, Span
-from harmonypy_lite.cells.chunk import Affinities, InForce, Sums, unit_above
+from harmonypy_lite.cells.chunk import BLOCKS_APART, Affinities, InForce, Sums, unit_above
 from harmonypy_lite.kernels import rows as row_kernels
 from harmonypy_lite.threads import Workers
 
@@ -172,6 +172,10 @@ class InMemoryCells(ChunkwiseCells):
         affinities, codes = self._affinities(span, before), self._codes(span)
         z = self._cells[self._rows(span)]
         self._work.correct_and_assign(affinities, codes, tiles, z, W, neutral, sums)
+        if span.block % BLOCKS_APART == 0:
+            after = affinities._replace(tilt=neutral.tilt)
+            entropy = self._work.entropies(after, codes, self._rows(span).start)
+            sums = sums._replace(entropy=entropy)
         return self._of_levels(span, sums)
 
 

@@ -82,7 +82,7 @@ class JournaledCells:
 
 
 def _encode(answer: Any) -> bytes:
-    """Return an answer as a list of arrays; `Assigned` takes five, `Moments` three."""
+    """Return an answer as a list of arrays; `Assigned` takes six, `Moments` three."""
     arrays: list[Any]
     if isinstance(answer, Assigned):
         kind, arrays = b"A", [answer]
@@ -111,8 +111,10 @@ def _decode(payload: bytes) -> Any:
     if kind == b"X":
         return values[0]
     found = [
-        Assigned(int(block), levels, weight, float(energy), direction)
-        for block, levels, weight, energy, direction in zip(*[iter(values)] * 5, strict=True)
+        Assigned(int(block), levels, weight, float(energy), direction, entropy)
+        for block, levels, weight, energy, direction, entropy in zip(
+            *[iter(values)] * 6, strict=True
+        )
     ]
     return found if kind == b"L" else found[0]
 

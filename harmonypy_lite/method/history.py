@@ -39,6 +39,9 @@ class History:
         For each iteration the objective after each round.
     diversity
         The part of it that the penalty descends: at the start, and after each round.
+    entropy
+        Likewise the part that keeps assignments fuzzy, sigma R log R, as a sample of the cells has
+        it. What is left is how far cells are from the centroids.
     stopped
         Why the run ended: "converged", "objective rose" or "max_iter_harmony"; empty before.
     """
@@ -50,6 +53,7 @@ class History:
     start: float = 0.0
     rounds: list[list[float]] = field(default_factory=list)
     diversity: list[float] = field(default_factory=list)
+    entropy: list[float] = field(default_factory=list)
     stopped: str = ""
 
     @property
@@ -81,4 +85,5 @@ class History:
             "objective": [float(x) for x in self.objective],
             "objective_by_round": [self.start, *itertools.chain(*self.rounds)],
             "diversity_by_round": list(self.diversity),
+            "entropy_by_round": list(self.entropy),
         }

@@ -60,6 +60,7 @@ def integrate(
     table.replace(cells.run(Assign(Y)))
     history.start = setting.objective(table)
     history.diversity.append(setting.diversity(table))
+    history.entropy.append(setting.entropy(table))
     while True:
         Y = cluster(cells, table, Y, setting, history, on_round)
         effects = regress(cells, table, setting)
@@ -89,6 +90,7 @@ def cluster(
             table.exchange()
         history.rounds[-1].append(setting.objective(table))
         history.diversity.append(setting.diversity(table))
+        history.entropy.append(setting.entropy(table))
         on_round(history)
         if history.rounds_settled():
             break

@@ -78,6 +78,7 @@ class Assigned(NamedTuple):
     weight: np.ndarray  # (m, K) int64 fixed point: sum of R over the cells of each level
     energy: float  # sum_ik R_ik (2 (1 - u_i.Y_k) + sigma_k log R_ik)
     direction: np.ndarray | None  # (K, d) int64 fixed point: sum of R_ik u_i, where asked for
+    entropy: np.ndarray | None = None  # (m,) sum_k sigma_k R_ik log R_ik of some of the cells
 
 
 class Moments(NamedTuple):

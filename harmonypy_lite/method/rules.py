@@ -140,6 +140,10 @@ class Setting:
         """Sum theta sigma D(O, E), times 2000 / N: what the objective pays for uneven levels."""
         return self._pays(table) * 2000 / self.n_cells
 
+    def entropy(self, table: Composition) -> float:
+        """Sum sigma R log R, times 2000 / N, estimated from a sample of the cells."""
+        return table.entropy * 2000
+
     def _pays(self, table: Composition) -> float:
         diversity = self.rules.diversity(table.O, table.E)
         return float(np.einsum("k,kb,b->", self.sigma, diversity, self.theta))

@@ -111,6 +111,17 @@ class Composition:
         return math.fsum(assigned.energy for assigned in self._blocks.values())
 
     @property
+    def entropy(self) -> float:
+        """Mean of sum_k sigma_k R_ik log R_ik over the cells that are looked at; 0 without any.
+
+        The energy does not tell: with R a softmax, it is the logarithm of one number a cell. To
+        take a logarithm for each cluster would be most of the work; hence a sample.
+        """
+        found = [a.entropy for a in self._blocks.values() if a.entropy is not None]
+        each = np.concatenate(found) if found else np.empty(0)
+        return math.fsum(each.tolist()) / max(each.size, 1)
+
+    @property
     def direction(self) -> np.ndarray:
         """(K, d) R'u, where the assignments carry it; a correction changes u, and sets it anew."""
         if self._direction is not None:

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from harmonypy_lite.theta.results import Diagnosis, Sweep
 
 _OBJECTIVE = (
-    "Bands are iterations, between which cells move. Clustering: how far cells are from the "
-    "centroids, and the entropy of the assignments. Diversity: what uneven batches cost."
+    "Bands are iterations, between which cells move. Distance: how far cells are from the "
+    "centroids. Entropy: what assignments to several clusters are worth. Diversity: what uneven "
+    "batches cost."
 )
 _TRADEOFF = (
     "Up and right is better. The line joins values that no other beats in both, the dashed one is "
@@ -124,8 +125,8 @@ def _convergence(run: Run) -> Picture:
     stopped = why_stopped(run.record)
     n = int(run.record["iterations"])
     alt = (
-        f"Line chart of the objective and its two terms, clustering and diversity, by round. Over "
-        f"{n} iterations it went from {words.number(objective[0], 1)} to "
+        f"Line chart of the objective and its terms, distance, entropy and diversity, by round. "
+        f"Over {n} iterations it went from {words.number(objective[0], 1)} to "
         f"{words.number(objective[-1], 1)}; the run stopped because {stopped}."
     )
     ax = pl.convergence(run.record)

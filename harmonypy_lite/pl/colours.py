@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 #: Text, quiet text, lines and ground; the report replaces them by its light and dark ones.
 INK, QUIET, LINE, GROUND = "#1f2328", "#5f6872", "#c8ced6", "#ffffff"
 #: One thing against another. No level has just this blue, so that the report can make it lighter.
-BLUE, ORANGE = "#0070b0", "#d55e00"
+BLUE, ORANGE, GREEN = "#0070b0", "#d55e00", "#0b8f6a"
 
 # The first six are of Okabe and Ito (2008). Each further one is as far as can be from all before
 # it, in CIELAB, to the worst off of normal, deuteranope and protanope eyes (Machado 2009), with

@@ -13,7 +13,7 @@ import pytest
 
 from harmonypy_lite.cells.chunk import pad_rows
 from harmonypy_lite.kernels import affinity as affinity_kernels
-from harmonypy_lite.kernels import effects, lanes, product, rows, sums, weights
+from harmonypy_lite.kernels import effects, entropy, lanes, product, rows, sums, weights
 from harmonypy_lite.kernels.jit import kernel
 from harmonypy_lite.kernels.lanes import row_width
 from harmonypy_lite.method import formulas
@@ -126,6 +126,28 @@ def test_sum_levels__adds_up_assignments_and_their_energy(world):
         added += own.sum()
     expected = np.sum(world["sigma"] * R * (np.log(R) - logits(world)))
     assert energy.sum() + added == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("first", "step"), [(0, 1), (2, 4), (1, 64), (N, 16)])
+@pytest.mark.parametrize("widths", ["one", "many"])
+def test_entropies__are_those_of_some_of_the_cells(world, first, step, widths):
+    A, _ = affinities(world)
+    sigma = world["sigma"] if widths == "many" else world["sigma"][:1]
+    out = np.empty(len(range(first, N, step)))
+    entropy.entropies(A, world["codes"], world["tilt"], sigma, first, step, out)
+    R = soft(world)
+    wanted = (sigma * R * np.log(R)).sum(axis=1)[first::step]
+    np.testing.assert_allclose(out, wanted, rtol=2e-5, atol=1e-7)
+
+
+def test_entropies__of_an_assignment_to_one_cluster_are_nothing():
+    A = np.full((1, row_width(2)), np.exp(np.float32(-87)), np.float32)
+    A[0, 1] = 1
+    tilt, out = np.zeros((1, A.shape[1]), np.float32), np.empty(1)
+    tilt[0, :2] = 1e-20, 1
+    sigma, codes = np.full(1, 0.1, np.float32), np.zeros((1, 1), np.int32)
+    entropy.entropies(A, codes, tilt, sigma, 0, 1, out)
+    assert abs(out[0]) < 1e-20
 
 
 def test_sum_combinations__adds_up_assignments(world):
