@@ -139,7 +139,7 @@ def test_loop__gives_the_same_with_dense_cells(flavor: str, layout: str) -> None
     np.testing.assert_allclose(
         outcome.history.objective, own.outcome.history.objective, rtol=1e-5, atol=2e-3
     )
-    # the package looks at the cells of three blocks only
+    # the package looks at the cells of two blocks only
     assert own.outcome.history.entropy == pytest.approx(outcome.history.entropy, rel=0.3)
     # ... and to many more digits what the reference gives: the loop adds no rounding of its own
     wanted = twin.reference_of(Z, frame, params)

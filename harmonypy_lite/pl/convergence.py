@@ -23,11 +23,10 @@ def convergence(run: AnnData | Mapping[str, Any], *, ax: Axes | None = None) -> 
 
     Distance is how far cells are from the centroids; entropy, below zero, is what assignments to
     several clusters are worth; diversity is what uneven batches cost. The three add up to the
-    objective; how the first two share is estimated from some of the cells, an eighth of them where
-    there are few and never less than a 256th. Bands mark the iterations, between which cells are
-    corrected. With `harmony2` each iteration starts from an
-    assignment without a penalty, so that the first round of one may lie above the last of the one
-    before.
+    objective; how the first two share is estimated from some of the cells, a tenth of them where
+    there are few and never less than a 320th. Bands mark the iterations, between which cells are
+    corrected. With `harmony2` each iteration starts from an assignment without a penalty, so that
+    the first round of one may lie above the last of the one before.
 
     Parameters
     ----------
@@ -65,7 +64,6 @@ def convergence(run: AnnData | Mapping[str, Any], *, ax: Axes | None = None) -> 
     )
     for name, values, colour, dashes, width in terms:
         ax.plot(np.arange(len(values)), values, ls=dashes, lw=width, color=colour, label=name)
-    ax.axhline(0, color=LINE, lw=0.8, zorder=0, label="_zero")
     _draw_iterations(ax, ends)
     right = len(total) - 1
     _name_lines(ax, right, [(name, values[-1], colour) for name, values, colour, *_ in terms])
