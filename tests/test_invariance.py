@@ -100,6 +100,19 @@ def test_affinities__kept_or_recomputed_give_the_same_bytes(layout: str, n_jobs:
     assert_same_bytes(kept, again)
 
 
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("layout", ["many", "crossed", "three"])
+@pytest.mark.parametrize("n_jobs", [1, 3])
+def test_moments__summed_in_strips_of_levels_give_the_same_bytes(
+    layout: str, n_jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Z, frame = twin.simulated(3000, 10, layout)
+    by_chunk = integrate(Z, frame, block_proportion=0.3, memory="lean")
+    monkeypatch.setattr(in_memory, "_FEW", 1)
+    monkeypatch.setattr(in_memory, "_STRIP", 3)
+    assert_same_bytes(by_chunk, integrate(Z, frame, block_proportion=0.3, n_jobs=n_jobs))
+
+
 @pytest.mark.parametrize("flavor", FLAVORS)
 @pytest.mark.parametrize("layout", ["one", "nested"])
 def test_run__repeats_to_the_byte_and_hears_the_seed(flavor: str, layout: str) -> None:

@@ -82,6 +82,16 @@ class Arrangement:
         """Return the tiles of the chunks ``first_chunk`` up to, not with, ``last_chunk``."""
         return slice(int(self.chunk_tiles[first_chunk]), int(self.chunk_tiles[last_chunk]))
 
+    def strip(self, block: int, levels: range) -> tuple[slice, Groups]:
+        """Return the rows of a block that have these levels of the first covariate, in tiles."""
+        own, start = self.block_levels[block]
+        first, last = self.chunk_tiles[self.block_chunks[block : block + 2]]
+        start = np.append(start + first, last)
+        a, b = start[np.searchsorted(own, (levels.start, levels.stop))]
+        bounds = self.tile_start[a : b + 1]
+        rows = slice(int(bounds[0]), int(bounds[-1]))
+        return rows, Groups(NO_MEMBERS, bounds - bounds[0], self.tile_level[a:b])
+
     def codes_at(self, rows: slice) -> np.ndarray:
         """Return the (n, C) levels of held cells."""
         return self.codes[rows]
@@ -146,6 +156,13 @@ def arrange(
 def by_size(level_counts: Sequence[int]) -> np.ndarray:
     """Return the order of the covariates, the one with most levels first."""
     return np.argsort(level_counts, kind="stable")[::-1]
+
+
+def first_levels(level_counts: Sequence[int]) -> range:
+    """Return the levels of the covariate with most levels."""
+    first = by_size(level_counts)[0]
+    start = sum(level_counts[:first])
+    return range(start, start + level_counts[first])
 
 
 def runs(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

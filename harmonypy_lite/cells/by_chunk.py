@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from functools import singledispatchmethod
+from functools import partial, singledispatchmethod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +26,7 @@ from harmonypy_lite.cells.chunk import (
     pad_rows,
 )
 from harmonypy_lite.cells.counted import Counted
+from harmonypy_lite.cells.moments import MomentTables, Tables
 from harmonypy_lite.kernels import rows as row_kernels
 from harmonypy_lite.kernels.weights import Groups
 from harmonypy_lite.method.passes import (
@@ -39,9 +40,6 @@ from harmonypy_lite.method.passes import (
     SumMoments,
 )
 from harmonypy_lite.threads import Workers
-
-#: Bytes of tables of moments that the threads may hold together; further threads do without.
-_MOMENT_TABLES = 512 * 2**20
 
 
 class Span(NamedTuple):
@@ -94,8 +92,7 @@ class ChunkwiseCells:
         self._spans = [self._split_block(b) for b in range(self.n_blocks)]
         self._in_force: list[InForce] = []
         self._squares: np.ndarray | None = None
-        # Kept from one correction to the next: to find the memory takes as long as to fill it.
-        self._tables: list[tuple[np.ndarray, np.ndarray]] = []
+        self._tables: MomentTables | None = None
 
     @singledispatchmethod
     def run(self, task: object, block: int | None = None) -> Any:
@@ -117,20 +114,12 @@ class ChunkwiseCells:
 
     @run.register
     def _(self, task: SumMoments) -> Moments:
-        Q = len(self._arrangement.combinations) if self._n_covariates > 1 else 0
-        table = 8 * self._n_clusters * (self._n_levels * self._n_dims + Q)
-        n_tables = min(self._workers.count, max(1, _MOMENT_TABLES // table))
-        if not self._tables:
-            self._tables = [self._new_table(Q) for _ in range(n_tables)]
-        spans = iter(self._all_spans())
-        parts = self._workers.map(lambda into: self._sum_moments(spans, *into), self._tables)
-        M, G = parts[0]
-        for more_M, more_G in parts[1:]:
-            M += more_M
-            G += more_G
+        if self._tables is None:
+            self._tables = self._new_tables()
+        self._fill(self._tables)
         if self._squares is None:
             self._squares = np.sum(self._workers.map(self._sum_squares, self._all_spans()), axis=0)
-        return self._moments(M, G, self._squares)
+        return self._moments(self._tables, self._squares)
 
     @run.register
     def _(self, task: SumExcluded) -> np.ndarray:
@@ -298,27 +287,21 @@ class ChunkwiseCells:
             out[own] = np.add.reduceat(sums.first, bounds[own], axis=0)[:, : self._n_clusters]
         return sums._replace(first=out, rest=sums.rest[:, : self._n_clusters])
 
-    def _new_table(self, Q: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return what moments, and weights of Q combinations of levels, are summed up in."""
-        L = self._work.row_width
-        return (
-            np.empty((self._n_levels, self._n_dims, L), np.int64),
-            np.empty((Q, L), np.int64),
-        )
+    def _new_tables(self, owned: range = range(0)) -> MomentTables:
+        """Return what moments, and weights of combinations of levels, are summed up in."""
+        shape = (self._n_levels, self._n_dims, self._work.row_width)
+        Q = len(self._arrangement.combinations) if self._n_covariates > 1 else 0
+        return MomentTables(shape, Q, self._workers, owned)
 
-    def _sum_moments(
-        self, spans: Iterator[Span], M: np.ndarray, G: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Sum the moments of the spans that this thread draws."""
-        M[:] = 0
-        G[:] = 0
-        for piece in itertools.chain.from_iterable(map(self._pieces, spans)):
-            codes = self._codes(piece)
+    def _fill(self, tables: MomentTables) -> None:
+        tables.fill([partial(self._add_moments, span) for span in self._all_spans()])
+
+    def _add_moments(self, span: Span, tables: Tables) -> None:
+        for piece in self._pieces(span):
             affinities = self._affinities(piece, self._in_force[piece.block])
-            self._work.add_moments(affinities, codes, self._groups(piece), self._z(piece), M)
-            if len(G):
-                self._work.add_combinations(affinities, codes, self._combination(piece), G)
-        return M[..., : self._n_clusters], G[:, : self._n_clusters]
+            codes, combination = self._codes(piece), self._combination(piece)
+            z, groups = self._z(piece), self._groups(piece)
+            self._work.add_moments(affinities, codes, groups, z, combination, tables)
 
     def _sum_squares(self, span: Span) -> np.ndarray:
         """Sum z^2, in fixed point."""
@@ -352,14 +335,13 @@ class ChunkwiseCells:
         direction = sums.direction[0, :, : self._n_clusters].T if self._directions else None
         return Assigned(block, levels, weight, energy, direction, sums.entropy)
 
-    def _moments(self, M: np.ndarray, G: np.ndarray, squares: np.ndarray) -> Moments:
-        to_float, combinations = self._work.fixed.to_float, self._arrangement.combinations
-        level_sum = to_float(M).transpose(2, 0, 1)
-        level_sum *= self._unit
-        square_sum = to_float(squares) * self._unit**2
+    def _moments(self, tables: MomentTables, squares: np.ndarray) -> Moments:
+        quantum, combinations = 1.0 / self._work.fixed.scale, self._arrangement.combinations
+        level_sum, weight = tables.moments(self._n_clusters, quantum, self._unit)
+        square_sum = self._work.fixed.to_float(squares) * self._unit**2
         if self._n_covariates == 1:
             return Moments(level_sum, None, None, square_sum)
-        return Moments(level_sum, combinations, to_float(G).T, square_sum)
+        return Moments(level_sum, combinations, weight, square_sum)
 
     def _excluded(self, sums: np.ndarray) -> np.ndarray:
         return self._work.fixed.to_float(sums).T * self._unit

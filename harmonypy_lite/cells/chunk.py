@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from harmonypy_lite.cells.moments import Tables
 from harmonypy_lite.kernels import affinity as affinity_kernels
 from harmonypy_lite.kernels import effects as effect_kernels
 from harmonypy_lite.kernels import entropy as entropy_kernels
@@ -240,8 +241,9 @@ class ChunkWork:
         # tiles as of the sums per level, but all into one sum
         everyone = Groups(NO_MEMBERS, tile_start, np.zeros(tile_start.size - 1, np.int32))
         A, _, tilt = affinities
+        nobody, none = np.empty(0, np.int32), np.empty((0, self.row_width), np.int64)
         scale = np.float32(self.fixed.scale)
-        sum_kernels.sum_moments(A, codes, tilt, everyone, U, scale, out)
+        sum_kernels.sum_moments(A, codes, tilt, everyone, U, scale, out, nobody, none)
 
     def add_moments(
         self,
@@ -249,27 +251,19 @@ class ChunkWork:
         codes: np.ndarray,
         groups: Sequence[Groups],
         z: np.ndarray,
-        out: np.ndarray,
+        combination: np.ndarray,
+        tables: Tables,
     ) -> None:
-        """Add R'z per level to `out` (B, d, L)."""
+        """Add R'z per level of these covariates; with the first one R per combination, too."""
         # Sums over one covariate's levels must match another's to more than single precision.
-        number = np.float64 if len(groups) > 1 else np.float32
-        z, scale = z.astype(number, copy=False), number(self.fixed.scale)
+        number = np.float64 if codes.shape[1] > 1 else np.float32
         A, _, tilt = affinities
         for each in groups:
-            sum_kernels.sum_moments(A, codes, tilt, each, z, scale, out)
-
-    def add_combinations(
-        self,
-        affinities: Affinities,
-        codes: np.ndarray,
-        combination: np.ndarray,
-        out: np.ndarray,
-    ) -> None:
-        """Add R per combination of levels to `out` (Q, L)."""
-        A, _, tilt = affinities
-        scale = np.float32(self.fixed.scale)
-        sum_kernels.sum_combinations(A, codes, tilt, combination, scale, out)
+            # every cell is in one combination, so these are summed with one covariate alone
+            G = tables.G[:0] if each.members.size else tables.G
+            sum_kernels.sum_moments(
+                A, codes, tilt, each, z, number(self.fixed.scale), tables.M, combination, G
+            )
 
     def add_excluded(
         self,

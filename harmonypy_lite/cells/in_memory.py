@@ -9,14 +9,20 @@ nothing to keep.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
-from harmonypy_lite.cells.arrangement import arrange
+from harmonypy_lite.cells.arrangement import Arrangement, arrange, first_levels
 from harmonypy_lite.cells.by_chunk import ChunkwiseCells, Span
 from harmonypy_lite.cells.chunk import BLOCKS_APART, Affinities, InForce, Sums, unit_above
+from harmonypy_lite.cells.moments import MomentTables, Tables
 from harmonypy_lite.kernels import rows as row_kernels
 from harmonypy_lite.threads import Workers
+
+#: Levels whose moments are summed up together: of 50 dimensions and 100 clusters they take 640 KB.
+_STRIP = 16
+_FEW = 4 * _STRIP
 
 
 class InMemoryCells(ChunkwiseCells):
@@ -57,6 +63,7 @@ class InMemoryCells(ChunkwiseCells):
         workers: Workers,
     ) -> None:
         n, d = Z.shape
+        self._arrangement: Arrangement
         arrangement = arrange(codes, block, n_blocks, level_counts)
         super().__init__(
             arrangement,
@@ -70,6 +77,9 @@ class InMemoryCells(ChunkwiseCells):
         self._keep = keep and not directions and not steep
         # Kept affinities of one covariate are worked on in place, without scratch memory.
         self._tiled = self._keep and codes.shape[1] == 1
+        # Tables of so few levels stay in cache anyway.
+        many = self._keep and max(level_counts) > _FEW
+        self._strip_levels = first_levels(level_counts) if many else range(0)
         self._Z, self._order_in = Z, arrangement.order
         self._unit = unit_above(max(workers.map(_largest, np.array_split(Z, workers.count))))
         # z in kept mode, z_hat otherwise: what the mode reads in every pass.
@@ -119,6 +129,41 @@ class InMemoryCells(ChunkwiseCells):
 
     def _pieces(self, span: Span) -> Iterator[Span]:
         return iter([span]) if self._tiled else self._chunks(span)
+
+    # Sums per level, level by level.
+
+    def _new_tables(self, owned: range = range(0)) -> MomentTables:
+        return super()._new_tables(self._strip_levels or owned)
+
+    def _fill(self, tables: MomentTables) -> None:
+        """Go through strips of levels, whose tables stay in cache; then further covariates."""
+        if not self._strip_levels:
+            super()._fill(tables)
+            return
+        starts = self._strip_levels[::_STRIP]
+        strips = [range(a, min(a + _STRIP, self._strip_levels.stop)) for a in starts]
+        further = self._all_spans() if self._n_covariates > 1 else []
+        tables.fill(
+            [partial(self._add_further, span) for span in further],
+            of_owned=[partial(self._add_strip, strip) for strip in strips],
+        )
+
+    def _add_strip(self, levels: range, tables: Tables) -> None:
+        assert self._A is not None
+        assert self._shift is not None
+        for block, in_force in enumerate(self._in_force):
+            rows, groups = self._arrangement.strip(block, levels)
+            affinities = Affinities(self._A[rows], self._shift[rows], in_force.tilt)
+            codes, combination = self._arrangement.codes[rows], self._arrangement.combination[rows]
+            z = self._cells[rows]
+            self._work.add_moments(affinities, codes, [groups], z, combination, tables)
+
+    def _add_further(self, span: Span, tables: Tables) -> None:
+        for chunk in self._chunks(span):
+            affinities = self._affinities(chunk, self._in_force[chunk.block])
+            codes, combination = self._codes(chunk), self._combination(chunk)
+            z, groups = self._z(chunk), self._groups(chunk)[1:]
+            self._work.add_moments(affinities, codes, groups, z, combination, tables)
 
     def _gather_span(self, span: Span) -> None:
         z = self._cells[self._rows(span)]

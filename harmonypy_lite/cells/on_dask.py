@@ -14,6 +14,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy as np
 from harmonypy_lite.cells.by_chunk import ChunkwiseCells
 from harmonypy_lite.cells.chunk import InForce
 from harmonypy_lite.cells.counted import Counted
+from harmonypy_lite.cells.moments import Tables
 from harmonypy_lite.cells.shards import LevelShard, Shard, Terms, shards_of
 from harmonypy_lite.method.passes import (
     Assign,
@@ -93,7 +95,10 @@ class DaskCells(ChunkwiseCells):
             self._known = {b: self._join(b, list(sums)) for b, sums in parts}
             return list(self._known.values())
         if isinstance(task, SumMoments):
-            return self._moments(*(np.sum(each, axis=0) for each in zip(*answers, strict=True)))
+            M, G, squares = zip(*answers, strict=True)
+            tables = self._new_tables()
+            tables.fill([partial(_add, *more) for more in zip(M, G, strict=True)])
+            return self._moments(tables, np.sum(squares, axis=0))
         if isinstance(task, SumExcluded):
             return self._excluded(np.sum(answers, axis=0))
         return self._direction(np.sum(answers, axis=0)) if self._directions else None
@@ -212,3 +217,9 @@ def _found(key: str, worker: Any) -> Shard:
         return _SHARDS[key, worker.address]
     except KeyError:
         raise LostShard(f"{worker.address} was started anew") from None
+
+
+def _add(M: np.ndarray, G: np.ndarray, tables: Tables) -> None:
+    """Add sums of one shard."""
+    tables.M[:] += M
+    tables.G[:] += G

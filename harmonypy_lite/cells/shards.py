@@ -15,6 +15,7 @@ import numpy as np
 from harmonypy_lite.cells.by_chunk import ChunkwiseCells, Span
 from harmonypy_lite.cells.chunk import InForce, Sums, added
 from harmonypy_lite.cells.counted import Counted
+from harmonypy_lite.cells.moments import MomentTables
 from harmonypy_lite.method import loop
 from harmonypy_lite.method.apart import ApartComposition
 from harmonypy_lite.method.passes import Assign, Assigned, CorrectAndAssign, Reassign, Turn
@@ -178,8 +179,8 @@ class Shard(ChunkwiseCells):
     def _assigned(self, block: int, sums: Sums) -> Assigned:
         return super()._join(block, [sums])
 
-    def _moments(self, M: np.ndarray, G: np.ndarray, squares: np.ndarray) -> Any:
-        return M, G, squares
+    def _moments(self, tables: MomentTables, squares: np.ndarray) -> Any:
+        return *tables.sums(), squares
 
     def _excluded(self, sums: np.ndarray) -> np.ndarray:
         return sums

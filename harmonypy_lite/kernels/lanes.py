@@ -21,7 +21,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from harmonypy_lite.kernels import vector_math
+from harmonypy_lite.kernels import plain, vector_math
 
 #: Numbers in a vector.
 LANES = 16
@@ -261,6 +261,51 @@ def _scale_row(typing, A, i, T, b, factor, out, j):
 
 
 @intrinsic
+def _multiply_row(typing, A, i, T, b, out, j):
+    """out[j, k] = A[i, k] T[b, k]; returns their sum. `out` is none of the two."""
+    signature = types.float32(A, types.int64, T, types.int64, out, types.int64)
+
+    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, sig, args)
+        row, table, out = lanes.row(0, args[1]), lanes.row(2, args[3]), lanes.row(4, args[5])
+        total = lanes.slot(lanes.constant(0.0))
+
+        def step(offset: Any, mask: Any) -> None:
+            product = builder.fmul(lanes.load(row, offset), lanes.load(table, offset))
+            lanes.store(product, out, offset)
+            added = builder.fadd(builder.load(total), lanes.masked(product, mask))
+            builder.store(added, total)
+
+        lanes.over(lanes.width(0), step)
+        return lanes.folded(builder.load(total), builder.fadd)
+
+    return signature, generate
+
+
+@intrinsic
+def _share_out(typing, X, i, factor, sums, scale, out, j):
+    """sums[0, k] += x_k, out[j, k] += int64(x_k scale), x_k = X[i, k] factor."""
+    signature = types.void(X, types.int64, types.float32, sums, types.float32, out, types.int64)
+
+    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
+        lanes = _Lanes(context, builder, sig, args)
+        row, sums, out = lanes.row(0, args[1]), lanes.row(3, integer(0)), lanes.row(5, args[6])
+        factor, scale = lanes.spread(args[2]), lanes.spread(args[4])
+        fixed = ir.VectorType(ir.IntType(64), LANES)
+
+        def step(offset: Any, mask: Any) -> None:
+            share = lanes.masked(builder.fmul(lanes.load(row, offset), factor), mask)
+            lanes.store(builder.fadd(lanes.load(sums, offset), share), sums, offset)
+            added = builder.fptosi(builder.fmul(share, scale), fixed)
+            lanes.store(builder.add(lanes.load(out, offset), added), out, offset)
+
+        lanes.over(lanes.width(0), step)
+        return lanes.nothing()
+
+    return signature, generate
+
+
+@intrinsic
 def _line_max(typing, X, i, slope, offset, b):
     """X[i, k] = X[i, k] slope[k] - offset[b, k]; returns the largest. Rows are whole vectors."""
     signature = types.float32(X, types.int64, slope, offset, types.int64)
@@ -325,58 +370,20 @@ def _add_fixed(typing, X, i, scale, out, j):
     return signature, generate
 
 
-# The same in NumPy: with the compiler switched off (coverage, debugging) there is no LLVM.
-
-
-def _plain_dot(A: np.ndarray, i: int, T: np.ndarray, b: int) -> np.float32:
-    return np.float32(A[i] @ T[b])
-
-
-def _plain_dot_four(A: np.ndarray, i: int, T: np.ndarray, b: int, out: np.ndarray, j: int) -> None:
-    out[j : j + 4] = A[i : i + 4] @ T[b]
-
-
-def _plain_add_rows(rows: int) -> Any:
-    def add_rows(A: np.ndarray, i: int, weight: np.ndarray, j: int, out: np.ndarray) -> None:
-        out[: A.shape[1]] += weight[j : j + rows] @ A[i : i + rows]
-
-    return add_rows
-
-
-def _plain_scale_row(
-    A: np.ndarray, i: int, T: np.ndarray, b: int, factor: np.float32, out: np.ndarray, j: int
-) -> None:
-    out[j, : A.shape[1]] = A[i] * T[b] * factor
-
-
-def _plain_line_max(
-    X: np.ndarray, i: int, slope: np.ndarray, offset: np.ndarray, b: int
-) -> np.float32:
-    X[i] = X[i] * slope - offset[b]
-    return np.float32(X[i].max())
-
-
-def _plain_exp_row(X: np.ndarray, i: int, shift: np.float32, out: np.ndarray, j: int) -> None:
-    out[j] = np.exp(np.maximum(X[i, : out.shape[1]] - shift, vector_math.EXP_LOWEST))
-
-
-def _plain_add_fixed(
-    X: np.ndarray, i: int, scale: np.floating[Any], out: np.ndarray, j: int
-) -> None:
-    out[j] += (X[i, : out.shape[1]] * scale).astype(np.int64)
-
-
 def row_width(n: int) -> int:
     """Return how wide a row of `n` numbers is kept."""
     return max(n, LANES)
 
 
+# With the compiler switched off (coverage, debugging) there is no LLVM to write vectors in.
 _OFF = bool(numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
-dot: Any = _plain_dot if _OFF else _dot
-dot_four: Any = _plain_dot_four if _OFF else _dot_four
-add_row: Any = _plain_add_rows(1) if _OFF else _make_add_rows(1)
-add_four_rows: Any = _plain_add_rows(4) if _OFF else _make_add_rows(4)
-scale_row: Any = _plain_scale_row if _OFF else _scale_row
-line_max: Any = _plain_line_max if _OFF else _line_max
-add_fixed: Any = _plain_add_fixed if _OFF else _add_fixed
-exp_row: Any = _plain_exp_row if _OFF else _exp_row
+dot: Any = plain.dot if _OFF else _dot
+dot_four: Any = plain.dot_four if _OFF else _dot_four
+add_row: Any = plain.add_rows(1) if _OFF else _make_add_rows(1)
+add_four_rows: Any = plain.add_rows(4) if _OFF else _make_add_rows(4)
+scale_row: Any = plain.scale_row if _OFF else _scale_row
+multiply_row: Any = plain.multiply_row if _OFF else _multiply_row
+share_out: Any = plain.share_out if _OFF else _share_out
+line_max: Any = plain.line_max if _OFF else _line_max
+add_fixed: Any = plain.add_fixed if _OFF else _add_fixed
+exp_row: Any = plain.exp_row if _OFF else _exp_row

@@ -41,7 +41,7 @@ _REGISTER = _register_bytes()
 # Registers of the result's tile in one row: AVX-512 and NEON have 32 registers, AVX2 has 16.
 _VECTORS = 2 if _REGISTER == 32 else 4
 _ROWS = 4
-_NEAR = 64  # rows of B: with 112 numbers in each they take 28 KB
+_NEAR = 64  # rows of B of 4-byte numbers: with 112 in each they take 28 KB
 _ALIGNED = 4  # rows need no alignment beyond that of a number
 
 
@@ -185,8 +185,9 @@ def _multiply(A, B, C):
 @kernel
 def _multiply_transposed(A, B, C):
     # A part of B that stays in the first cache meets all rows of the result at once.
-    for first in range(0, A.shape[0], _NEAR):
-        last = min(first + _NEAR, A.shape[0])
+    near = _NEAR * 4 // A.itemsize
+    for first in range(0, A.shape[0], near):
+        last = min(first + near, A.shape[0])
         _fill(A, A.shape[1], 1, A.shape[1], first, last, B, C)
 
 

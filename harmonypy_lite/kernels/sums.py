@@ -8,14 +8,22 @@ from __future__ import annotations
 import numpy as np
 
 from harmonypy_lite.kernels.jit import inlined, kernel
-from harmonypy_lite.kernels.lanes import add_fixed, add_four_rows, add_row, dot, scale_row
+from harmonypy_lite.kernels.lanes import (
+    add_fixed,
+    add_four_rows,
+    add_row,
+    dot,
+    multiply_row,
+    scale_row,
+    share_out,
+)
 from harmonypy_lite.kernels.product import TILE, multiply_transposed, padded
 from harmonypy_lite.kernels.vector_math import log32
 from harmonypy_lite.kernels.weights import (
     dot_rows,
     member,
     multiply_tilts,
-    run_end,
+    same_further_levels,
     weights_of,
 )
 
@@ -40,33 +48,43 @@ def sum_levels(A, shift, codes, tilt, sigma, start, scale, first, rest, energy):
     same, start (T+1) bounds of the tiles, scale. OUT first (T,L) int64, rest (B,L) int64 added to,
     energy (T) float64.
     """
-    # Cells of the same levels are worked on together: their R'1 is tilt * A' (1 / total).
     total, width = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     part = np.empty((1, A.shape[1]), np.float32)
     own = np.empty((1, A.shape[1]), np.float32)
     joint = np.empty((1, A.shape[1]), np.float32)
     spread = np.zeros((1, A.shape[1]), np.float32)
     for t in range(start.size - 1):
-        first[t] = 0
-        energy[t] = 0
-        lo = start[t]
-        while lo < start[t + 1]:
-            hi = run_end(codes, lo, start[t + 1])
-            multiply_tilts(codes, lo, tilt, joint)
+        lo, hi = start[t], start[t + 1]
+        if codes.shape[1] == 1:
+            # The cells' R'1 is tilt * A' (1 / total).
+            joint[0] = tilt[codes[lo, 0]]
             dot_rows(A, lo, hi, joint, 0, total)
             if sigma.size > 1:
                 for k in range(sigma.size):
                     spread[0, k] = joint[0, k] * sigma[k]
                 dot_rows(A, lo, hi, spread, 0, width)
-            energy[t] -= _loss(shift, lo, hi, total, width, sigma)
+            energy[t] = -_loss(shift, lo, hi, total, width, sigma)
             for i in range(hi - lo):
                 total[i] = np.float32(1.0) / total[i]
             add_rows(A, lo, hi, total, part[0])
             scale_row(part, 0, joint, 0, np.float32(1.0), own, 0)
-            add_fixed(own, 0, scale, first, t)
-            for c in range(1, codes.shape[1]):
-                add_fixed(own, 0, scale, rest, codes[lo, c])
-            lo = hi
+        else:
+            own[:] = 0
+            for i in range(lo, hi):
+                if i == lo or not same_further_levels(codes, i - 1, i):
+                    multiply_tilts(codes, i, tilt, joint)
+                total[i - lo] = multiply_row(A, i, joint, 0, part, 0)
+                for k in range(sigma.size if sigma.size > 1 else 0):
+                    spread[0, k] = joint[0, k] * sigma[k]
+                if sigma.size > 1:
+                    width[i - lo] = dot(A, i, spread, 0)
+                inverse = np.float32(1.0) / total[i - lo]
+                share_out(part, 0, inverse, own, scale, rest, codes[i, 1])
+                for c in range(2, codes.shape[1]):
+                    add_fixed(part, 0, inverse * scale, rest, codes[i, c])
+            energy[t] = -_loss(shift, lo, hi, total, width, sigma)
+        first[t] = 0
+        add_fixed(own, 0, scale, first, t)
 
 
 @inlined
@@ -102,42 +120,29 @@ def fold_tiles(first, start, log_tilt, sigma, scale, weight):
 
 
 @kernel
-def sum_combinations(A, codes, tilt, combination, scale, G):
-    """G_qk += sum over cells of combination q of R_ik.
+def sum_moments(A, codes, tilt, groups, X, scale, M, combination, G):
+    """M_bpk += sum over cells of level b of R_ik x_ip; G_qk += sum over combination q of R_ik.
 
-    IN A (n,L), codes (n,C), tilt (B,L), combination (n), scale. OUT G (Q,L) int64.
-    """
-    joint = np.empty((1, A.shape[1]), np.float32)
-    row = np.empty((1, A.shape[1]), np.float32)
-    for i in range(A.shape[0]):
-        multiply_tilts(codes, i, tilt, joint)
-        scale_row(A, i, joint, 0, np.float32(1.0) / dot(A, i, joint, 0), row, 0)
-        add_fixed(row, 0, scale, G, combination[i])
-
-
-@kernel
-def sum_moments(A, codes, tilt, groups, X, scale, M):
-    """M_bpk += sum over cells of level b of R_ik x_ip.
-
-    IN A (n,L), codes (n,C), tilt (B,L), groups (`Groups`: which cells share a level), X (n,d) in
-    the precision that the products are to have, scale in the same. OUT M (B,d,L) int64.
+    IN A (n,L), codes (n,C), tilt (B,L), groups (`Groups`: which cells share a level), X (n,d),
+    scale in the precision that the products are to have, combination (n). OUT M (B,d,L) int64,
+    G (Q,L) int64, or (0,L) if it is not wanted.
     """
     d = X.shape[1]
     joint = np.empty((1, A.shape[1]), np.float32)
-    R = np.zeros((TILE, padded(A.shape[1])), X.dtype)
-    Xt = np.empty((TILE, d), X.dtype)
-    product = np.empty((d, R.shape[1]), X.dtype)
+    scales = np.full(1, scale)
+    R = np.zeros((TILE, padded(A.shape[1])), scales.dtype)
+    Xt = np.empty((TILE, d), scales.dtype)
+    product = np.empty((d, R.shape[1]), scales.dtype)
     for t in range(groups.level.size):
         lo, hi = groups.start[t], groups.start[t + 1]
         weights_of(A, codes, tilt, groups, t, joint, R)
-        if groups.members.size > 0:
-            for j in range(lo, hi):
-                i = member(groups, j)
-                for p in range(d):
-                    Xt[j - lo, p] = X[i, p]
-            multiply_transposed(Xt[: hi - lo], R, product)
-        else:
-            multiply_transposed(X[lo:hi], R, product)
+        for j in range(lo, hi):
+            i = member(groups, j)
+            for p in range(d):
+                Xt[j - lo, p] = X[i, p]
+            if G.shape[0] > 0:
+                add_fixed(R, j - lo, scale, G, combination[i])
+        multiply_transposed(Xt[: hi - lo], R, product)
         level_sum = M[groups.level[t]]
         for p in range(d):
             add_fixed(product, p, scale, level_sum, p)

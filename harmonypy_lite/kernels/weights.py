@@ -39,23 +39,16 @@ def same_further_levels(codes, i, j):
 
 
 @inlined
-def run_end(codes, lo, hi):
-    """Where, from row lo on, the cells of a tile up to hi stop having the same levels."""
-    end = hi
-    if codes.shape[1] > 1:
-        end = lo + 1
-        while end < hi and same_further_levels(codes, lo, end):
-            end += 1
-    return end
-
-
-@inlined
 def multiply_tilts(codes, i, tilt, joint):
     """joint_0k = prod_c tilt[code_ic, k]."""
+    # Entry by entry: to take a row out of an array, numba counts references, which here takes
+    # longer than all the rest.
+    b = codes[i, 0]
     if codes.shape[1] == 1:
-        joint[0] = tilt[codes[i, 0]]
+        for k in range(joint.shape[1]):
+            joint[0, k] = tilt[b, k]
     else:
-        scale_row(tilt, codes[i, 0], tilt, codes[i, 1], np.float32(1.0), joint, 0)
+        scale_row(tilt, b, tilt, codes[i, 1], np.float32(1.0), joint, 0)
     for c in range(2, codes.shape[1]):
         b = codes[i, c]
         for k in range(joint.shape[1]):
@@ -83,23 +76,18 @@ def member(groups, j):
 @kernel
 def weights_of(A, codes, tilt, groups, t, joint, R):
     """R_jk for the cells of group t, one row each; `joint` (1,L) is for scratch."""
-    lo, hi = groups.start[t], groups.start[t + 1]
-    if groups.members.size > 0:
+    members, lo, hi = groups.members, groups.start[t], groups.start[t + 1]
+    if codes.shape[1] > 1:
         for j in range(lo, hi):
-            i = groups.members[j]
+            i = np.int64(members[j]) if members.size > 0 else j
             multiply_tilts(codes, i, tilt, joint)
             inverse = np.float32(1.0) / dot(A, i, joint, 0)
             scale_row(A, i, joint, 0, inverse, R, j - lo)
         return
     total = np.empty(TILE, np.float32)
-    i = lo
-    while i < hi:
-        end = run_end(codes, i, hi)
-        multiply_tilts(codes, i, tilt, joint)
-        dot_rows(A, i, end, joint, 0, total)
-        for j in range(i, end):
-            scale_row(A, j, joint, 0, np.float32(1.0) / total[j - i], R, j - lo)
-        i = end
+    dot_rows(A, lo, hi, tilt, codes[lo, 0], total)
+    for j in range(lo, hi):
+        scale_row(A, j, tilt, codes[lo, 0], np.float32(1.0) / total[j - lo], R, j - lo)
 
 
 @kernel

@@ -112,7 +112,8 @@ def regress(cells: Cells, table: Composition, setting: Setting) -> ridge.Effects
     kept = ridge.kept_levels(O, setting.level_size, setting.covariates, setting.prune_threshold)
     excluded = ridge.excluded_combinations(moments, kept)
     excluded_sum = 0.0 if excluded is None else cells.run(SumExcluded(excluded))
-    return ridge.solve(O, moments, setting.ridge_penalties(table), kept, excluded_sum)
+    penalties, n_jobs = setting.ridge_penalties(table), setting.params.n_jobs
+    return ridge.solve(O, moments, penalties, kept, excluded_sum, n_jobs)
 
 
 def correct(

@@ -8,14 +8,15 @@ float64: a small lambda leaves nearly collinear columns, which single precision 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from harmonypy_lite.errors import NumericalError
 from harmonypy_lite.method.passes import Moments
+from harmonypy_lite.threads import map_threads
 
 
 class Effects(NamedTuple):
@@ -61,22 +62,32 @@ def excluded_combinations(moments: Moments, kept: np.ndarray) -> np.ndarray | No
     """
     if moments.combinations is None or moments.weight is None:
         return None
-    excluded = moments.weight > 0
-    for column in moments.combinations.T:
-        excluded &= ~kept[:, column]
+    excluded = np.zeros(moments.weight.shape, bool)
+    # no cell of a cluster that keeps all levels of a covariate is excluded
+    for k in np.flatnonzero(~_keeps_a_covariate(moments.combinations, kept)):
+        excluded[k] = (moments.weight[k] > 0) & ~kept[k][moments.combinations].any(axis=1)
     return excluded if excluded.any() else None
+
+
+def _keeps_a_covariate(combinations: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Return whether each cluster (K,) keeps all levels of some covariate."""
+    out = np.zeros(len(kept), bool)
+    for column in combinations.T:
+        levels = np.flatnonzero(np.bincount(column, minlength=kept.shape[1]))
+        out |= kept[:, levels].all(axis=1)
+    return out
 
 
 def level_weights(O: np.ndarray, moments: Moments) -> np.ndarray:
     """Return O (K, B); with several covariates from the combinations, to match them exactly."""
     if moments.combinations is None or moments.weight is None:
         return O
-    Q = len(moments.combinations)
-    members = [
-        csr_array((np.ones(Q), (column, np.arange(Q))), (O.shape[1], Q))
-        for column in moments.combinations.T
-    ]
-    return sum(each @ moments.weight.T for each in members).T
+    out = np.zeros(O.shape)
+    columns = list(moments.combinations.T.astype(np.intp))
+    for k, weight in enumerate(moments.weight):
+        for column in columns:
+            out[k] += np.bincount(column, weight, O.shape[1])
+    return out
 
 
 def solve(
@@ -85,6 +96,7 @@ def solve(
     penalties: np.ndarray | Prior,
     kept: np.ndarray,
     excluded_sum: np.ndarray | float = 0.0,
+    n_jobs: int | None = 1,
 ) -> Effects:
     """Return the effects of all levels in all clusters.
 
@@ -100,6 +112,8 @@ def solve(
         (K, B) from :func:`kept_levels`.
     excluded_sum
         (K, d) sum of R_ik z_i over the cells of :func:`excluded_combinations`.
+    n_jobs
+        Threads for clusters of several covariates, as in :func:`~harmonypy_lite.threads.Workers`.
     """
     if not isinstance(penalties, np.ndarray):
         return penalties.effects(O, moments)
@@ -110,18 +124,19 @@ def solve(
     W = np.zeros_like(S)
     intercept = np.zeros((S.shape[0], S.shape[2]))
     excluded_sum = np.broadcast_to(excluded_sum, intercept.shape)
-    first = np.unique(combinations[:, 0])
-    for k in np.flatnonzero(kept.any(axis=1)):
-        # Clusters are columns in memory: their own numbers are gathered once.
-        own_weight, own_S = np.ascontiguousarray(weight[k]), np.ascontiguousarray(S[k])
-        cluster = _Cluster(combinations, first, own_weight, own_S, O[k], penalties[k], kept[k])
+    pairs = _Pairs(combinations, O.shape[1])
+
+    def solve_one(k: int) -> None:
+        cluster = _Cluster(combinations, weight[k], S[k], O[k], penalties[k], kept[k])
         try:
-            W[k], intercept[k] = _solve_cluster(cluster, excluded_sum[k])
+            W[k], intercept[k] = _solve_cluster(cluster, pairs, excluded_sum[k])
         except np.linalg.LinAlgError as error:
             raise NumericalError(
                 f"The ridge regression of cluster {k} ({kept[k].sum()} levels, smallest penalty "
                 f"{penalties[k][kept[k]].min():g}) is singular: raise ridge_lambda or alpha."
             ) from error
+
+    map_threads(solve_one, np.flatnonzero(kept.any(axis=1)), n_jobs)
     return Effects(W, intercept, ~kept)
 
 
@@ -161,11 +176,40 @@ def level_effects(
     return W
 
 
+class _Pairs:
+    """Which levels of the first covariate and of each further one come together."""
+
+    def __init__(self, combinations: np.ndarray, n_levels: int) -> None:
+        self.first, place = _numbered(combinations[:, 0], n_levels)
+        self.further, self._bins = [], []
+        for column in combinations.T[1:]:
+            levels, further_place = _numbered(column, n_levels)
+            self.further.append(levels)
+            self._bins.append(place * levels.size + further_place)
+
+    def weights(self, weight: np.ndarray) -> np.ndarray:
+        """Return the weight (first levels, all further levels) of a cluster's combinations."""
+        n = self.first.size
+        return np.hstack(
+            [
+                np.bincount(bins, weight, n * levels.size).reshape(n, -1)
+                for bins, levels in zip(self._bins, self.further, strict=True)
+            ]
+        )
+
+
+def _numbered(column: np.ndarray, n_levels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the levels that occur, and the place among them of each entry."""
+    levels = np.flatnonzero(np.bincount(column, minlength=n_levels))
+    place = np.zeros(n_levels, np.intp)
+    place[levels] = np.arange(levels.size)
+    return levels, place[column]
+
+
 class _Cluster(NamedTuple):
     """What the regression of one cluster works with; shapes as in `solve`, without K."""
 
     combinations: np.ndarray  # (Q, C)
-    first: np.ndarray  # levels of the first covariate
     weight: np.ndarray  # (Q,)
     S: np.ndarray  # (B, d)
     O: np.ndarray  # (B,)
@@ -173,7 +217,9 @@ class _Cluster(NamedTuple):
     kept: np.ndarray  # (B,)
 
 
-def _solve_cluster(own: _Cluster, excluded_sum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _solve_cluster(
+    own: _Cluster, pairs: _Pairs, excluded_sum: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Solve one cluster with several covariates.
 
     In the normal equations the levels a of the first covariate (the one with most levels) exclude
@@ -191,10 +237,11 @@ def _solve_cluster(own: _Cluster, excluded_sum: np.ndarray) -> tuple[np.ndarray,
         entry (j, j) = sum_a F_aj (O_a - F_aj + lambda_a) / D_a + rest_j + lambda_j,
         right side 0 = sum_a S_a lambda_a / D_a + sum over the rest.
     """
-    first = own.first
-    a = first[own.kept[first]]
-    others = np.setdiff1d(np.flatnonzero(own.kept), first)
-    F, rest = _coupling(own, a, others), _rest(own, others)
+    first, further = pairs.first, np.concatenate(pairs.further)
+    a_kept, others_kept = own.kept[first], own.kept[further]
+    a, others = first[a_kept], further[others_kept]
+    F = np.column_stack([own.O[a], pairs.weights(own.weight)[a_kept][:, others_kept]])
+    rest = _rest(own, others)
     D = own.O[a] + own.penalties[a]
     left = own.penalties[a] / D
     x_matrix = rest - F.T @ (F / D[:, None])
@@ -213,38 +260,22 @@ def _solve_cluster(own: _Cluster, excluded_sum: np.ndarray) -> tuple[np.ndarray,
     return W, x[0]
 
 
-def _coupling(own: _Cluster, a: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """F: weight that each first level shares with the intercept (all of it) and other levels."""
-    row = np.full(own.O.size, a.size)  # one more row takes the levels that are not kept
-    row[a] = np.arange(a.size)
-    row_of = row[own.combinations[:, 0]]
-    F = _shared(own, row_of, _places(own, others), (a.size + 1, others.size + 2))
-    F[:-1, 0] = own.O[a]
-    return F[:-1, :-1]
-
-
 def _rest(own: _Cluster, others: np.ndarray) -> np.ndarray:
     """M of the cells that enter although their first level is not kept, without penalty.
 
     Of all cells, their further covariates' levels that occur together off the diagonal.
     """
-    places = _places(own, others)
-    n = others.size + 2
-    if len(places) == 1 and own.kept[own.first].all():
-        return np.zeros((n - 1, n - 1))
-    lone = ~own.kept[own.combinations[:, 0]]
-    enters = own.kept[own.combinations].any(axis=1)
+    n, places = others.size + 2, _places(own, others)
     M = np.zeros((n, n))
-    for left in places:
-        for right in places:
-            # A level with itself: only what the first covariate does not account for.
-            cells = lone if left is right else np.ones_like(lone)
-            M += _shared(own, left, [right], (n, n), cells)
-    alone = np.zeros(n)
-    for place in places:
-        alone += np.bincount(place, own.weight * lone, n)
+    for left, right in itertools.permutations(places, 2):
+        M += np.bincount(left * n + right, own.weight, n * n).reshape(n, n)
+    lone = np.flatnonzero(~own.kept[own.combinations[:, 0]])
+    weight = own.weight[lone]
+    alone = sum(np.bincount(place[lone], weight, n) for place in places)
     M[0, :] = M[:, 0] = alone
-    M[0, 0] = own.weight[lone & enters].sum()
+    # A level with itself: only what the first covariate does not account for.
+    M[np.diag_indices(n)] += alone
+    M[0, 0] = weight[own.kept[own.combinations[lone]].any(axis=1)].sum()
     return M[:-1, :-1]
 
 
@@ -256,17 +287,3 @@ def _places(own: _Cluster, others: np.ndarray) -> list[np.ndarray]:
     place = np.full(own.O.size, others.size + 1)
     place[others] = np.arange(1, others.size + 1)
     return [place[column] for column in own.combinations[:, 1:].T]
-
-
-def _shared(
-    own: _Cluster,
-    row: np.ndarray,
-    columns: list[np.ndarray],
-    shape: tuple[int, int],
-    cells: np.ndarray | float = 1.0,
-) -> np.ndarray:
-    """Weight of the combinations at each (row, column)."""
-    sums = np.zeros(shape[0] * shape[1])
-    for column in columns:
-        sums += np.bincount(row * shape[1] + column, own.weight * cells, sums.size)
-    return sums.reshape(shape)

@@ -13,7 +13,7 @@ import pytest
 
 from harmonypy_lite.cells.chunk import pad_rows
 from harmonypy_lite.kernels import affinity as affinity_kernels
-from harmonypy_lite.kernels import effects, entropy, lanes, product, rows, sums, weights
+from harmonypy_lite.kernels import effects, entropy, lanes, product, rows, sums, tables, weights
 from harmonypy_lite.kernels.jit import kernel
 from harmonypy_lite.kernels.lanes import row_width
 from harmonypy_lite.method import formulas
@@ -150,28 +150,35 @@ def test_entropies__of_an_assignment_to_one_cluster_are_nothing():
     assert abs(out[0]) < 1e-20
 
 
-def test_sum_combinations__adds_up_assignments(world):
-    A, _ = affinities(world)
-    combination = np.unique(world["codes"], axis=0, return_inverse=True)[1].reshape(-1)
-    G = np.zeros((combination.max() + 1, A.shape[1]), np.int64)
-    args = (A, world["codes"], world["tilt"], combination.astype(np.int32))
-    sums.sum_combinations(*args, np.float32(SCALE), G)
-    G = G[:, :K]
-    expected = [soft(world)[combination == q].sum(axis=0) for q in range(len(G))]
-    np.testing.assert_allclose(G / SCALE, expected, rtol=1e-5)
-
-
 @pytest.mark.parametrize("number", [np.float32, np.float64])
-def test_sum_moments__adds_up_weighted_cells_of_each_level(world, number):
+def test_sum_moments__adds_up_weighted_cells_of_each_level_and_combination(world, number):
     A, _ = affinities(world)
-    codes, Z = world["codes"], world["Z"].astype(number)
+    codes, Z, R = world["codes"], world["Z"], soft(world)
+    combination = np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int32)
     M = np.zeros((B, D, row_width(K)), np.int64)
+    G = np.zeros((combination.max() + 1, row_width(K)), np.int64)
     for c in range(codes.shape[1]):
-        args = (A, codes, world["tilt"], groups(codes, c), Z, number(SCALE), M)
-        sums.sum_moments(*args)
+        args = (A, codes, world["tilt"], groups(codes, c), Z, number(SCALE), M, combination)
+        sums.sum_moments(*args, G if c == 0 else G[:0])
     of_level = [(codes == b).any(axis=1) for b in range(B)]
-    expected = [Z[cells].T.astype(float) @ soft(world)[cells] for cells in of_level]
+    expected = [Z[cells].T.astype(float) @ R[cells] for cells in of_level]
     np.testing.assert_allclose(M[..., :K] / SCALE, expected, rtol=1e-4, atol=1e-6)
+    expected = [R[combination == q].sum(axis=0) for q in range(len(G))]
+    np.testing.assert_allclose(G[:, :K] / SCALE, expected, rtol=1e-5)
+
+
+def test_tables__are_added_up_with_clusters_first():
+    rng = np.random.default_rng(0)
+    M, G = rng.integers(-99, 99, (2, 5, 3, 16)), rng.integers(-99, 99, (2, 200, 16))
+    level_sum, weight = np.zeros((4, 5, 3)), np.zeros((4, 200))
+    tables.level_sums(M, 1, 4, 0.5, level_sum)
+    tables.combination_sums(G, 10, 150, 0.25, weight)
+    expected = 0.5 * M.sum(axis=0)[1:4, :, :4].transpose(2, 0, 1)
+    np.testing.assert_array_equal(level_sum[:, 1:4], expected)
+    np.testing.assert_array_equal(weight[:, 10:150], 0.25 * G.sum(axis=0)[10:150, :4].T)
+    assert not level_sum[:, [0, 4]].any()
+    assert not weight[:, :10].any()
+    assert not weight[:, 150:].any()
 
 
 def test_subtract_effects__moves_all_but_zero_rows(world):
