@@ -136,7 +136,7 @@ def solve(
                 f"{penalties[k][kept[k]].min():g}) is singular: raise ridge_lambda or alpha."
             ) from error
 
-    map_threads(solve_one, np.flatnonzero(kept.any(axis=1)), n_jobs)
+    map_threads(solve_one, np.flatnonzero(kept.any(axis=1)).tolist(), n_jobs)
     return Effects(W, intercept, ~kept)
 
 
