@@ -238,6 +238,8 @@ def _size(shape: tuple[int, ...]) -> str:
 
 def scores_text(table: pd.DataFrame) -> str:
     """Return the lines that `score` prints: one row per metric, one column per embedding."""
+    from harmonypy_lite.pl.scores import labels_missing
+
     lines: list[str] = []
     names = list(dict.fromkeys(table["embedding"]))
     width = max(20, *(len(name) + 2 for name in names))
@@ -257,7 +259,7 @@ def scores_text(table: pd.DataFrame) -> str:
                     _score(values.loc[name]) if name in values.index else "-" for name in names
                 ]
                 lines.append(f"  {metric:22}" + "".join(f"{cell:>{width}}" for cell in cells))
-        lines += ["", *_reasons(own, known)]
+        lines += ["", *_reasons(own, known), *(f"  {text}" for text in labels_missing(own))]
     if table.attrs.get("search") == "pynndescent":
         lines.append("  Neighbours among all cells are approximate (pynndescent).")
     return "\n".join(lines).strip("\n")

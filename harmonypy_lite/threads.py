@@ -44,7 +44,7 @@ def worker_count(n_jobs: int | None = None) -> int:
     if n_jobs is not None and (isinstance(n_jobs, bool) or not hasattr(n_jobs, "__index__")):
         raise InvalidInput(f"n_jobs must be a whole number or None; got {n_jobs!r}.")
     if n_jobs == 0:
-        raise InvalidInput("n_jobs=0 asks for no threads; use 1, or None for every CPU.")
+        raise InvalidInput("n_jobs=0 asks for no threads; use 1 or more, or -1 for every CPU.")
     if n_jobs is not None and n_jobs > 0:
         return int(n_jobs)
     from joblib import cpu_count

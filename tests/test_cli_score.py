@@ -7,6 +7,8 @@ import json
 import re
 import sys
 
+import anndata
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -107,6 +109,18 @@ def test_score__says_once_what_it_lacks_labels_for(integrated):
     named = [line.split()[0] for line in done.stdout.splitlines() if line.strip()]
     assert "cilisi" not in named
     assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+def test_score__tells_how_many_cells_had_a_label(integrated, tmp_path):
+    adata = anndata.read_h5ad(integrated)
+    adata.obs["known"] = adata.obs["cell_type"].astype(object).where(np.arange(adata.n_obs) % 4 > 0)
+    path = tmp_path / "some.h5ad"
+    adata.write_h5ad(path)
+    n, of = int(adata.obs["known"].notna().sum()), adata.n_obs
+    done = run(path, "-b", "donor", "-l", "known", "-e", "X_pca")
+    said = f"  Metrics that need labels are of {n:,} of {of:,} cells, which have one."
+    assert done.stdout.splitlines()[-1] == said
+    assert "need labels" not in run(path, "-b", "donor", "-l", "cell_type", "-e", "X_pca").stdout
 
 
 def test_score__says_of_which_embedding_a_reason_is(integrated):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.patches import Circle
 
 from harmonypy_lite import pl
@@ -99,6 +101,48 @@ def test_scores__tells_what_is_drawn_and_what_a_total_lacks():
     given.loc[(given.metric == "robust") & (given.embedding == "X_0"), "reason"] = "without ari"
     given.loc[(given.metric == "robust") & (given.embedding == "X_1"), "reason"] = "without nmi"
     assert any("Robust lacks metrics for some" in text for text in texts(pl.scores(given)))
+
+
+def luminance(colour):
+    linear = np.array(to_rgb(colour))
+    linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+@pytest.mark.parametrize("total", [0.1, 0.46, 0.5, 0.6, 0.9])
+def test_scores__writes_every_value_so_that_it_can_be_read(total):
+    given = table(10)
+    given.loc[given.metric == "scib", "raw"] = total
+    ax = pl.scores(given).axes[0]
+    shapes = [p for p in ax.patches if p.get_facecolor()[:3] != to_rgb("#f4f4f4")]
+    numbers = [text for text in ax.texts if re.fullmatch(r"\d\.\d\d", text.get_text())]
+    assert len(numbers) == len(shapes) == 50
+    for shape, number in zip(shapes, numbers, strict=True):
+        dark, light = sorted(luminance(c) for c in (shape.get_facecolor()[:3], number.get_color()))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5  # WCAG 2.1, level AA
+
+
+def test_scores__draws_names_as_they_are_not_as_formulas():
+    given = table(2, ["$b$"])
+    given["embedding"] = "$" + given["embedding"] + "$"
+    figure = pl.scores(given)
+    drawn = [t for t in figure.axes[0].texts if "X_" in t.get_text() or "$b" in t.get_text()]
+    assert len(drawn) == 3
+    for text in drawn:
+        whole = text.get_window_extent().width
+        text.set_parse_math(False)
+        text.set_text(text.get_text().replace("\\$", "$"))
+        assert text.get_window_extent().width == pytest.approx(whole, rel=0.05)
+
+
+def test_scores__tells_how_many_cells_had_a_label():
+    given = table()
+    given["n_cells"] = np.where(given.metric.isin(["clisi", "bras", "isolated_labels"]), 950, 1200)
+    said = "Metrics that need labels are of 950 of 1,200 cells, which have one."
+    assert said in " ".join(texts(pl.scores(given))[-1].split())
+    for others in (0, 1200):  # no labels, or one for each
+        given.loc[given.n_cells < 1200, "n_cells"] = others
+        assert not any("need labels" in text for text in texts(pl.scores(given)))
 
 
 def test_scores__says_that_they_are_of_a_sample():

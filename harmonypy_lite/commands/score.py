@@ -105,14 +105,11 @@ def score(
       harmonypy-lite score out.h5ad --batch donor --label cell_type -o scores.csv --plot scores.png
     """  # noqa: D301
     from harmonypy_lite.files.output import check_free
-    from harmonypy_lite.metrics.score import score_file
-    from harmonypy_lite.pl import figure_files
+    from harmonypy_lite.metrics.score import score_file, target_files
     from harmonypy_lite.report import scores_text
 
     given["label_key"] = given.pop("label")
-    files = [] if given["output"] is None else [given["output"]]
-    if given["plot"] is not None:
-        files += figure_files(given["plot"], batches).values()
+    files = target_files(given["output"], given["plot"], batches)
     overwrite = given.pop("overwrite")
     for name in files:
         check_free(name, overwrite=overwrite)

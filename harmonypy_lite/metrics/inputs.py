@@ -191,7 +191,7 @@ def at_least_two(column: Categories, metric: str) -> None:
     """Raise NotApplicable when `column` has a single category."""
     if column.n < 2:
         raise NotApplicable(
-            f"{metric} compares categories, but {column.what} has only {column.names[0]!r}."
+            f"there is nothing to compare for {metric}: {column.what} has only {column.names[0]!r}."
         )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from harmonypy_lite.embedding import is_dask
 from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.files.output import check_free
 from harmonypy_lite.files.stores import open_store
 from harmonypy_lite.lookup import check_basis, check_columns, key_list
 from harmonypy_lite.metrics.columns import Columns, read_columns
@@ -212,10 +213,9 @@ def score_file(
     >>> float(table.raw[table.metric == "ilisi"].item()) > 0.8
     True
     """
-    if output is not None and Path(output).suffix not in (".csv", ".json"):
-        raise InvalidInput(f"output must end in .csv or .json; got {str(output)!r}.")
     keys = key_list(batch_key, name="batch_key")
-    _check_targets(output, plot, keys)
+    for target in target_files(output, plot, keys):
+        check_free(target, overwrite=True)
     names = _metric_names(options.get("metrics", "default"), with_labels=label_key is not None)
     parts = [*_before(pre, names), *_embedding_names(embeddings)]
     adata = read_parts(Path(path), [*keys, *([label_key] if label_key else [])], parts)
@@ -227,17 +227,24 @@ def score_file(
     return table
 
 
-def _check_targets(
-    output: str | Path | None, plot: str | Path | None, batch_keys: list[str]
-) -> None:
-    """Refuse files that could not be written once the work is done."""
+def target_files(
+    output: str | Path | None, plot: str | Path | None, batch_keys: Sequence[str]
+) -> list[Path]:
+    """Return what will be written; refuse endings that no table or figure has.
+
+    Examples
+    --------
+    >>> [str(path) for path in target_files("a.csv", None, ["donor"])]
+    ['a.csv']
+    """
+    files = [] if output is None else [Path(output)]
+    if files and files[0].suffix not in (".csv", ".json"):
+        raise InvalidInput(f"output must end in .csv or .json; got {str(output)!r}.")
     if plot is not None:
         from harmonypy_lite.pl import figure_files
 
-        figure_files(Path(plot), batch_keys)
-    for path in (output, plot):
-        if path is not None and not Path(path).parent.is_dir():
-            raise InvalidInput(f"there is no folder {str(Path(path).parent)!r} to write to.")
+        files += figure_files(Path(plot), batch_keys).values()
+    return files
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:

@@ -97,8 +97,9 @@ def scores(
     wide, kinds = _wide(part, values)
     shown = [name for name in wide.columns if wide[name].notna().any()]
     groups = {kind: [name for name in shown if kinds[name] == kind] for kind in _GROUPS}
-    corner = [str(part["batch_key"].iloc[0]), f"{values} values"]
-    edges = _columns(groups, 0.4 + max(_length(str(name)) for name in [*wide.index, *corner]))
+    wide.index = [_literal(name) for name in wide.index]
+    corner = [_literal(part["batch_key"].iloc[0]), f"{values} values"]
+    edges = _columns(groups, 0.4 + max(_length(name) for name in [*wide.index, *corner]))
     width = max(right for _, right in edges.values()) + 0.15
     heading = _wrapped([title or ""], width, 0.105)
     notes = _wrapped(_notes(part, shown), width, 0.068)
@@ -147,6 +148,11 @@ def figure_files(path: Path, batch_keys: Iterable[str]) -> dict[str, Path]:
     return {key: path.with_stem(f"{path.stem}_{key}") for key in keys}
 
 
+def _literal(name: object) -> str:
+    """Return the text that matplotlib draws as `name`: what stands between dollars is a formula."""
+    return str(name).replace("$", r"\$")
+
+
 def _length(name: str) -> float:
     """Return how long the name of an embedding is, in inches."""
     from matplotlib.font_manager import FontProperties
@@ -170,6 +176,7 @@ def _notes(part: pd.DataFrame, shown: list[str]) -> list[str]:
         sample = r"(Of a stratified sample: [\d,]+ of [\d,]+ cells)"
         said = part["reason"].astype("str").str.extract(sample, expand=False).dropna()
         notes += [f"{text}, but for BRAS and PCR comparison." for text in said.unique()]
+    notes += labels_missing(part)
     totals = part[(part["kind"] == "total") & part["metric"].isin(shown)]
     for name, reasons in totals.get("reason", totals["metric"][:0]).groupby(totals["metric"]):
         said = sorted(set(reasons.dropna()) - {""})
@@ -179,6 +186,28 @@ def _notes(part: pd.DataFrame, shown: list[str]) -> list[str]:
         elif said:
             notes.append(f"{_one_line(str(name))} lacks metrics for some (see reason).")
     return notes
+
+
+def labels_missing(part: pd.DataFrame) -> list[str]:
+    """Return what is to be said where some cells had no label.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> labels_missing(pd.DataFrame({"metric": ["nmi", "robust"], "n_cells": [90, 100]}))
+    ['Metrics that need labels are of 90 of 100 cells, which have one.']
+    """
+    from harmonypy_lite.metrics.suite import METRICS, SUMS
+
+    if "n_cells" not in part:
+        return []
+    needing = [name for name in METRICS if METRICS[name].needs == "labels" and name not in SUMS]
+    labelled = part.loc[part["metric"].isin(needing) & (part["n_cells"] > 0), "n_cells"]
+    every = part.loc[part["metric"].isin(["scib", "robust"]), "n_cells"]
+    if labelled.empty or every.empty or labelled.max() == every.max():
+        return []
+    n, of = int(labelled.max()), int(every.max())
+    return [f"Metrics that need labels are of {n:,} of {of:,} cells, which have one."]
 
 
 def _one_line(name: str) -> str:
@@ -280,18 +309,16 @@ def _draw_bar(ax: Axes, value: float, left: float, right: float, middle: float) 
     start, colour = (left, middle - 0.15), _shade("total", length)
     ax.add_patch(Rectangle(start, right - left, 0.3, color="#f4f4f4", lw=0))
     ax.add_patch(Rectangle(start, (right - left) * length, 0.3, color=colour, lw=0))
-    ink = "white" if length > 0.45 else "black"
-    written = _written(value)
-    ax.text(left + 0.07, middle, written, va="center", size=9, weight="bold", color=ink)
+    ax.text(left + 0.07, middle, _written(value), va="center", size=9, weight="bold",
+            color=_ink(colour))  # fmt: skip
 
 
 def _draw_circle(ax: Axes, value: float, kind: str, centre: float, middle: float) -> None:
     from matplotlib.patches import Circle
 
-    length = float(np.clip(value, 0, 1))
-    ax.add_patch(Circle((centre, middle), 0.21, facecolor=_shade(kind, length), lw=0))
-    ink = "white" if length > 0.55 else "black"
-    ax.text(centre, middle, _written(value), ha="center", va="center", size=8, color=ink)
+    colour = _shade(kind, float(np.clip(value, 0, 1)))
+    ax.add_patch(Circle((centre, middle), 0.21, facecolor=colour, lw=0))
+    ax.text(centre, middle, _written(value), ha="center", va="center", size=8, color=_ink(colour))
 
 
 def _shade(kind: str, value: float) -> tuple[float, ...]:
@@ -300,6 +327,13 @@ def _shade(kind: str, value: float) -> tuple[float, ...]:
 
     light, dark = (np.array(to_rgb(colour)) for colour in _GROUPS[kind][1:])
     return tuple((1 - value) * light + value * dark)
+
+
+def _ink(colour: tuple[float, ...]) -> str:
+    """Return black or white, whichever has more contrast to the colour (WCAG 2.1)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "white" if (luminance + 0.05) ** 2 < 1.05 * 0.05 else "black"
 
 
 def _written(value: float) -> str:

@@ -345,8 +345,8 @@ def test_score_file__writes_the_table_and_the_figure(tmp_path):
         ({"output": "scores.xlsx"}, r"must end in \.csv or \.json; got 'scores\.xlsx'"),
         ({"plot": "scores.xlsx"}, r"scores\.xlsx cannot be drawn: .* end in \.png, \.pdf, \.svg"),
         ({"plot": "scores"}, "scores cannot be drawn: its name must end"),
-        ({"output": tmp_path / "none" / "s.csv"}, "no folder .*none"),
-        ({"plot": tmp_path / "none" / "s.png"}, "no folder .*none"),
+        ({"output": tmp_path / "none" / "s.csv"}, "folder of the output .*none.* does not exist"),
+        ({"plot": tmp_path / "none" / "s.png"}, "folder of the output .*none.* does not exist"),
         ({"metrics": ["lisi"]}, "no metric 'lisi'"),
     ):
         with pytest.raises(InvalidInput, match=message):
