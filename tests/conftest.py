@@ -1,12 +1,10 @@
-"""Where tests find the real data sets and compiled kernels; the one place that skips a test."""
+"""Where tests find the real data sets; the one place that skips a test for lack of them."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -16,22 +14,6 @@ from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-
-def _kernel_cache() -> Path:
-    """Return a folder of its own for each text of the kernels.
-
-    numba looks for changes in the file of a kernel, not in those of the kernels that it calls.
-    """
-    user = getattr(os, "getuid", int)()  # where there is none, temporary folders are a user's own
-    text = hashlib.sha256(str(user).encode())
-    for path in sorted((REPOSITORY / "harmonypy_lite" / "kernels").glob("*.py")):
-        text.update(path.name.encode() + path.read_bytes())
-    return Path(tempfile.gettempdir()) / f"harmonypy_lite-kernels-{text.hexdigest()[:16]}"
-
-
-os.environ.setdefault("NUMBA_CACHE_DIR", str(_kernel_cache()))  # before anything imports numba
-if "numba" in sys.modules:  # a plugin of pytest was first, and numba has read the variable
-    sys.modules["numba"].config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
 
 # programs that tests start elsewhere find the package that is tested here, installed or not
 _home = Path(importlib.util.find_spec("harmonypy_lite").origin).parent.parent

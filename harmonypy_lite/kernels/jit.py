@@ -12,6 +12,8 @@ from typing import Any, TypeVar, cast
 
 import numba
 
+from harmonypy_lite.kernels.cache import SOURCES, KernelCache
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Sums and maxima may be vectorised, products contracted to fused multiply-adds. NaN never enters a
@@ -25,26 +27,11 @@ def kernel(function: F) -> F:
     A read-only installation without any writable cache folder compiles in memory instead, and so
     does one whose cache folder becomes full or closed later.
     """
-    options: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
-    try:
-        made = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no folder that it may write its cache to
-        return cast(F, numba.njit(**options)(function))
-    _save_if_possible(getattr(made, "_cache", None))  # plain Python if numba is disabled
+    made = numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy")(function)
+    if SOURCES is not None and not numba.config.DISABLE_JIT:
+        with contextlib.suppress(RuntimeError):  # there is no folder that it may be written to
+            made._cache = KernelCache(function)  # as its `enable_caching` does
     return cast(F, made)
-
-
-def _save_if_possible(cache: Any) -> None:
-    """Let a kernel go on when its machine code, which is complete in memory, cannot be saved."""
-    save = getattr(cache, "save_overload", None)
-    if save is None:
-        return
-
-    def tried(*what: Any) -> None:
-        with contextlib.suppress(OSError):
-            save(*what)
-
-    cache.save_overload = tried
 
 
 def inlined(function: F) -> F:

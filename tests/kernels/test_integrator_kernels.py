@@ -5,9 +5,6 @@ Small enough to run uncompiled (NUMBA_DISABLE_JIT=1), which shows what lines are
 
 from __future__ import annotations
 
-import os
-
-import numba
 import numpy as np
 import pytest
 
@@ -305,13 +302,6 @@ def test_unit_rows__of_short_cells_have_length_one(length):
     np.testing.assert_allclose(U[0], z / np.hypot(*z[:2].astype(float)), rtol=1e-6)
     np.testing.assert_allclose(U, formulas.unit_rows(Z), rtol=1e-6)
     assert not U[1].any()
-
-
-def test_compiled_kernels__lie_where_the_tests_want_them() -> None:
-    folder = os.environ["NUMBA_CACHE_DIR"]
-    assert folder == numba.config.CACHE_DIR
-    if not numba.config.DISABLE_JIT:
-        assert sums.sum_levels._cache.cache_path.startswith(folder)
 
 
 def test_product__takes_small_registers_where_llvm_cannot_name_the_processor(monkeypatch) -> None:
