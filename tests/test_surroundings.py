@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -69,26 +70,93 @@ def told(code: str = "print(digest())", before: Sequence[str] = (), **env: str |
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "100000", "many", ""])
+THREADS_OF_BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ODD_THREADS = ["0", "-3", "10000", "abc", "1.5", ""]
+
+
+@pytest.mark.parametrize("value", ODD_THREADS)
 def test_threads_of_blas__set_oddly_change_no_byte(wanted: str, value: str) -> None:
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    assert told(**dict.fromkeys(names, value)) == wanted
+    assert told(**dict.fromkeys(THREADS_OF_BLAS, value)) == wanted
 
 
-@pytest.mark.parametrize("value", ["100000", "many", ""])
+@pytest.mark.parametrize("value", ["10000", "abc", "1.5", ""])
 def test_variables_of_numba__set_oddly_change_no_byte(wanted: str, value: str) -> None:
     assert told(NUMBA_NUM_THREADS=value, NUMBA_THREADING_LAYER=value or "none") == wanted
 
 
-def test_variables_of_numba__that_it_refuses_stop_the_run_before_the_work(tmp_path: Path) -> None:
+def program(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "harmonypy_lite", *words]
+    how: dict[str, Any] = {"env": {**os.environ, **env}, "cwd": folder}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **how)
+
+
+INTEGRATE = ("integrate", "cells.h5ad", "-k", "donor", "--max-iter-harmony", "1")
+
+
+@pytest.mark.parametrize("names", [THREADS_OF_BLAS, ("NUMBA_NUM_THREADS",)])
+@pytest.mark.parametrize("value", ODD_THREADS)
+def test_threads__set_oddly_trouble_no_user_of_the_program(
+    tmp_path: Path, names: Sequence[str], value: str
+) -> None:
     path = small_file(tmp_path / "cells.h5ad")
-    words = [sys.executable, "-m", "harmonypy_lite", "integrate", str(path), "-k", "donor"]
-    env = {**os.environ, "NUMBA_NUM_THREADS": "0"}
-    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode != 0
-    assert "Number of threads specified must be > 0" in done.stderr
-    assert "Traceback" not in done.stderr
+    done = program(tmp_path, *INTEGRATE, **dict.fromkeys(names, value))
+    refused = "NUMBA_NUM_THREADS" in names and value in ("0", "-3")
+    assert done.returncode == (2 if refused else 0), done.stderr
+    assert path.with_name("cells_harmony.h5ad").exists() is not refused
+    said = f"Error: numba, which compiles the kernels, does not start .*NUMBA_NUM_THREADS={value}"
+    assert re.match(said, done.stderr) if refused else done.stderr == ""
+    assert "--n-jobs alone" in done.stderr if refused else "stopped" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("score", "cells.h5ad", "-k", "donor"),
+        ("sweep", "cells.h5ad", "-k", "donor"),
+        ("map", "cells.h5ad", "-m", "absent.h5", "-k", "donor"),
+        ("fed", "local", "absent", "cells.h5ad", "--site", "A"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_numba__that_does_not_start_is_told_by_every_command(
+    tmp_path: Path, words: Sequence[str]
+) -> None:
+    small_file(tmp_path / "cells.h5ad")
+    done = program(tmp_path, *words, NUMBA_NUM_THREADS="0")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: numba, which compiles the kernels, does not start")
     assert [entry.name for entry in tmp_path.iterdir()] == ["cells.h5ad"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "run_harmony(Z, obs, 'donor')",
+        "Harmony().fit_transform(Z, obs)",
+        "pp.harmony_integrate(adata, 'donor')",
+        "tl.sweep_theta(adata, 'donor')",
+        "metrics.score(adata, 'donor', embeddings=['X_pca'])",
+        "integrate_file('cells.h5ad', 'donor')",
+        "HarmonyModel.load('absent.h5')",
+    ],
+    ids=lambda call: call.split("(")[0],
+)
+def test_numba__that_does_not_start_is_told_by_every_call(tmp_path: Path, call: str) -> None:
+    small_file(tmp_path / "cells.h5ad")
+    code = f"""
+import anndata, numpy as np, pandas as pd, harmonypy_lite as hl
+obs = pd.DataFrame({{"donor": ["a", "b"] * 45}}, index=[str(i) for i in range(90)])
+Z = np.random.default_rng(0).normal(size=(90, 6))
+adata = anndata.AnnData(obs=obs, obsm={{"X_pca": Z}})
+for _ in range(2):
+    try: hl.{call}
+    except hl.InvalidInput as error: print(error)
+"""
+    how: dict[str, Any] = {"env": {**os.environ, "NUMBA_NUM_THREADS": "0"}, "cwd": tmp_path}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60, **how)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("does not start (Number of threads specified must be > 0)") == 2
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,14 @@ from typing import Any
 import anndata
 import filelock
 import pytest
+import sites
+from click.testing import CliRunner
 from files import sha256, small_adata, small_file, snapshot
 
-from harmonypy_lite import io
+from harmonypy_lite import io, map_file
+from harmonypy_lite.cli import program
 from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.federated.plan import Plan
 from harmonypy_lite.files import appending, claim, output
 from harmonypy_lite.io import integrate_file
 from harmonypy_lite.params import HarmonyParams
@@ -40,36 +45,54 @@ def path(tmp_path: Path) -> Path:
 
 
 SLOW_RUN = """
-import sys, time
-from harmonypy_lite import io
-real = io.write_results
+import sys
+import {module} as module
+real = module.{step}
 def slow(*args, **more):
     print("running", flush=True)
     sys.stdin.readline()
-    real(*args, **more)
-io.write_results = slow
+    return real(*args, **more)
+module.{step} = slow
 from harmonypy_lite.cli import main
-sys.argv[1:] = ["integrate", *sys.argv[1:], "-k", "donor", "--max-iter-harmony", "1"]
+sys.argv[1:] = {words!r}
 main()
 """
 
 
 @pytest.fixture
-def slow_run(path: Path) -> Any:
-    """Start a process that integrates `path`, and waits before it writes."""
+def slowly() -> Any:
+    """Start the program in a process that waits before it takes a step of a module."""
     started = []
 
-    def start(*how: str) -> subprocess.Popen:
-        command = [sys.executable, "-c", SLOW_RUN, str(path), "--n-clusters", "3", *how]
+    def start(module: str, step: str, *words: str | Path) -> subprocess.Popen:
+        code = SLOW_RUN.format(module=module, step=step, words=[str(word) for word in words])
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        started.append(subprocess.Popen(command, text=True, **pipes))
-        assert started[0].stdout.readline() == "running\n", started[0].stderr.read()
-        return started[0]
+        started.append(subprocess.Popen([sys.executable, "-c", code], text=True, **pipes))
+        assert started[-1].stdout.readline() == "running\n", started[-1].stderr.read()
+        return started[-1]
 
     yield start
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def slow_run(path: Path, slowly: Callable) -> Callable:
+    """Start a process that integrates `path`, and waits before it writes."""
+    words = ("integrate", path, "-k", "donor", "--max-iter-harmony", "1", "--n-clusters", "3")
+    return lambda *how: slowly("harmonypy_lite.io", "write_results", *words, *how)
+
+
+def finished(process: subprocess.Popen) -> None:
+    _, errors = process.communicate("go\n", timeout=60)
+    assert process.returncode == 0, errors
+
+
+def refused(*words: str | Path) -> None:
+    done = CliRunner().invoke(program, [str(word) for word in words])
+    assert done.exit_code == 2, done.output
+    assert done.stderr.startswith(f"Error: {BUSY}")
 
 
 @pytest.mark.parametrize("how", [{}, {"in_place": True}, {"memory": "scratch"}])
@@ -82,8 +105,7 @@ def test_second_run__is_refused_and_the_first_is_done(
         integrate(path, **how)
     with pytest.raises(InvalidInput, match=BUSY):
         integrate(path, overwrite=True, **how)
-    _, errors = first.communicate("go\n", timeout=60)
-    assert first.returncode == 0, errors
+    finished(first)
     made = path if how.get("in_place") else tmp_path / "cells_harmony.h5ad"
     assert "obsm/X_pca_harmony" in snapshot(made)
     assert entries(tmp_path) == sorted({"cells.h5ad", made.name})
@@ -94,7 +116,7 @@ def test_second_run__into_another_file_is_done(
 ) -> None:
     first = slow_run()
     other = integrate(path, out=tmp_path / "other.h5ad").path
-    first.communicate("go\n", timeout=60)
+    finished(first)
     assert sha256(other) != sha256(path)
     assert entries(tmp_path) == ["cells.h5ad", "cells_harmony.h5ad", "other.h5ad"]
 
@@ -108,6 +130,63 @@ def test_lock__of_a_killed_run_locks_nothing(
     first.communicate()
     integrate(path)
     assert entries(tmp_path) == ["cells.h5ad", "cells_harmony.h5ad"]
+
+
+@pytest.fixture
+def model(path: Path) -> Path:
+    found = path.with_name("model.h5")
+    integrate(path, out=path.with_name("first.h5ad"), save_model=found)
+    return found
+
+
+@pytest.mark.parametrize("ends", ["done", "killed"])
+def test_second_map__is_refused_and_the_first_is_done(
+    path: Path, model: Path, tmp_path: Path, slowly: Callable, ends: str
+) -> None:
+    out = tmp_path / "mapped.h5ad"
+    words = ("map", path, "-m", model, "--basis", "X_pca", "-o", out)
+    before = entries(tmp_path)
+    first = slowly("harmonypy_lite.mapped_files", "map_record", *words)
+    refused(*words)
+    refused(*words, "--overwrite")
+    refused("integrate", path, "-k", "donor", "-o", out)
+    with pytest.raises(InvalidInput, match=BUSY):
+        map_file(path, model, basis="X_pca", out=out)
+    if ends == "done":
+        finished(first)
+    else:
+        first.kill()
+        first.communicate()
+        for left in tmp_path.glob(".harmonypy-lite-*"):  # its scratch files
+            shutil.rmtree(left)
+        map_file(path, model, basis="X_pca", out=out)
+    assert "obsm/X_pca_harmony" in snapshot(out)
+    assert entries(tmp_path) == sorted([*before, out.name])
+
+
+@pytest.fixture(scope="module")
+def over(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a federated run that is over, beside its sites."""
+    folder = tmp_path_factory.mktemp("sites") / "run"
+    sites.run(sites.make(folder.parent, 240, 4), folder, Plan("harmony", sites.SITES, "donor"))
+    return folder
+
+
+@pytest.mark.parametrize("how", ["new", "in place"])
+def test_second_apply__is_refused_and_the_first_is_done(
+    over: Path, tmp_path: Path, slowly: Callable, how: str
+) -> None:
+    own = Path(shutil.copy(over.with_name("A.h5ad"), tmp_path))
+    private = ("--site", "A", "--private", over.with_name(f"private-{over.name}-A"))
+    target = ("-i",) if how == "in place" else ("-o", tmp_path / "out.h5ad")
+    words = ("fed", "apply", over, own, *private, *target)
+    first = slowly("harmonypy_lite.federated.steps", "apply", *words)
+    refused(*words)
+    refused(*words, "--overwrite")
+    finished(first)
+    made = own if how == "in place" else tmp_path / "out.h5ad"
+    assert "obsm/X_pca_harmony" in snapshot(made)
+    assert entries(tmp_path) == sorted({own.name, made.name})
 
 
 @pytest.mark.filterwarnings("ignore:Writing zarr v2")

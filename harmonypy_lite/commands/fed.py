@@ -195,9 +195,9 @@ def local(folder: Path, file: Path, wait: float, as_json: bool, quiet: bool, **g
     Goes on until it has to wait for another message. May be repeated and killed at any time. What
     was sent is listed, in words, in sent.txt in the private folder.
     """
-    from harmonypy_lite.federated.steps import local as work
-
     with unwinding_signals(), plain_warnings(None):
+        from harmonypy_lite.federated.steps import local as work
+
         done = work(folder, _at(file, given), wait=wait)
     _say(done, as_json, quiet)
 
@@ -210,9 +210,9 @@ def local(folder: Path, file: Path, wait: float, as_json: bool, quiet: bool, **g
 @verbosity
 def combine(folder: Path, wait: float, as_json: bool, quiet: bool) -> None:
     """Add up the messages of all sites in FOLDER into the next combined one."""
-    from harmonypy_lite.federated.steps import combine as work
-
     with unwinding_signals(), plain_warnings(None):
+        from harmonypy_lite.federated.steps import combine as work
+
         done = work(folder, wait=wait)
     _say(done, as_json, quiet)
 
@@ -249,12 +249,13 @@ def apply(
     program = Program.running()
     program.writes = True
 
-    from harmonypy_lite.federated.steps import apply as work
     from harmonypy_lite.files.claim import claimed
     from harmonypy_lite.files.output import plan
 
     target = plan(file, output, in_place=in_place, overwrite=overwrite)
     with unwinding_signals(), plain_warnings(None), claimed([target]):
+        from harmonypy_lite.federated.steps import apply as work
+
         done = work(folder, _at(file, given), target, name=result, overwrite=overwrite)
     program.written = done.written[0]
     _say(done, as_json, quiet)

@@ -203,11 +203,12 @@ def integrate(
     program = Program.running()
     program.writes = True
 
-    from harmonypy_lite.io import integrate_files
     from harmonypy_lite.progress import progress_bar
 
     show = bars_wanted(quiet=quiet)
     with unwinding_signals(), progress_bar(show) as progress, plain_warnings(progress) as said:
+        from harmonypy_lite.io import integrate_files
+
         done = integrate_files(
             files,
             keys,

@@ -91,13 +91,15 @@ def map_cells(
     program = Program.running()
     program.writes = True
 
-    from harmonypy_lite.mapped_files import map_file
-    from harmonypy_lite.model_report import map_dict, map_text
-
     out = given.pop("output")
     with unwinding_signals(), plain_warnings(None) as said:
+        from harmonypy_lite.mapped_files import map_file
+
         done = map_file(file, model, key=list(keys) or None, out=out, **given)
     program.written = done.path
+
+    from harmonypy_lite.model_report import map_dict, map_text
+
     if as_json:
         print_json(map_dict(done) | {"warnings": said})
     elif not quiet:

@@ -105,16 +105,16 @@ def score(
       harmonypy-lite score out.h5ad --batch donor --label cell_type -o scores.csv --plot scores.png
     """  # noqa: D301
     from harmonypy_lite.files.output import check_free
-    from harmonypy_lite.metrics.score import score_file, target_files
     from harmonypy_lite.report import scores_text
 
     given["label_key"] = given.pop("label")
-    files = target_files(given["output"], given["plot"], batches)
-    overwrite = given.pop("overwrite")
-    for name in files:
-        check_free(name, overwrite=overwrite)
-    show = bars_wanted(quiet=quiet)
+    overwrite, show = given.pop("overwrite"), bars_wanted(quiet=quiet)
     with unwinding_signals(), plain_warnings(None):
+        from harmonypy_lite.metrics.score import score_file, target_files
+
+        files = target_files(given["output"], given["plot"], batches)
+        for name in files:
+            check_free(name, overwrite=overwrite)
         table = score_file(
             file,
             list(batches),
