@@ -184,10 +184,10 @@ def in_options(message: str) -> str:
     '--tau -1.0: give a finite number, or raise --max-iter-harmony.'
     """
     names = [parameter.name for parameter in fields(HarmonyParams)]
-    long = [name for name in [*names, "in_place", "adjusted_basis"] if "_" in name]
+    long = [name for name in [*names, "in_place", "adjusted_basis", "max_missing"] if "_" in name]
     message = message.replace("label_key", "--label")
     message = re.sub(rf"^({'|'.join(names)})=", lambda m: f"{option_name(m[1])} ", message)
-    message = message.replace("missing='level'", "--missing level")
+    message = re.sub(r"\b(missing|levels)='(\w+)'", r"--\1 \2", message)
     return re.sub(rf"(?<![\w-])({'|'.join(long)})\b", lambda m: option_name(m[1]), message)
 
 

@@ -161,9 +161,9 @@ def _shared(model: HarmonyModel, batch: pd.DataFrame) -> str:
 
 def _refuse_unsaid(model: HarmonyModel, batch: pd.DataFrame, seen: np.ndarray) -> None:
     raise InvalidInput(
-        f"{_shared(model, batch)}, {int(seen.sum()):,} of {len(seen):,} cells: say with levels "
-        "whether these are the same batches ('known'; 'either' if there are new ones, too), or "
-        "others that share a name ('new')."
+        f"{_shared(model, batch)}, {int(seen.sum()):,} of {len(seen):,} cells: say whether "
+        "these are the same batches (levels='known'; levels='either' if there are new ones, too), "
+        "or others that share a name (levels='new')."
     )
 
 

@@ -248,6 +248,7 @@ def test_in_options__turns_arguments_into_options():
     for text, wanted in [
         ("n_jobs=0: give", "--n-jobs 0: give"),
         ("pass missing='level' to", "pass --missing level to"),
+        ("(levels='known'), or max_missing=0.2", "(--levels known), or --max-missing=0.2"),
         ("raise max_iter_harmony.", "raise --max-iter-harmony."),
         ("obs['my_n_jobs_x'] and --n-jobs", "obs['my_n_jobs_x'] and --n-jobs"),
     ]:

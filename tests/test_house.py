@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -179,3 +180,17 @@ def test_tests__say_thing_and_claim(path: Path) -> None:
             thing, _, claim = node.name.removeprefix("test_").partition("__")
             assert thing, node.name
             assert claim, node.name
+
+
+def test_readme__of_the_tests_names_tests_and_files_that_are_there() -> None:
+    text = (TESTS / "README.md").read_text(encoding="utf-8")
+    files = {path.name: path.read_text(encoding="utf-8") for path in TESTS.rglob("*.py")}
+    there = set(re.findall(r"^def (test_\w+)\(", "\n".join(files.values()), re.M))
+    rows = {test.partition("__")[0].removeprefix("test_") for test in there}
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert len(named) > 30
+    assert named <= there
+    assert set(re.findall(r"`(row_\w+)`", text)) - {"row_NN"} <= rows
+    assert {Path(name).name for name in re.findall(r"`([\w/]*test_\w+\.py)`", text)} <= set(files)
+    table = text.partition("### Inputs that broke other tools")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| (\d+) \|", table, re.M) == [str(row) for row in range(1, 28)]

@@ -113,7 +113,7 @@ def test_map_embedding__brings_new_batches_to_their_types(reference, query) -> N
 
 def test_levels__are_never_guessed(model, reference) -> None:
     Z, batch = reference.obsm["X_pca"], reference.obs["donor"].astype(str).to_numpy()
-    with pytest.raises(InvalidInput, match="say with levels"):
+    with pytest.raises(InvalidInput, match="say whether these are the same"):
         model.transform(Z, batch)
     with pytest.raises(InvalidInput, match=r"did not see \(q\).*levels='new'"):
         model.transform(Z, ["q"] * N, levels="known")
@@ -224,6 +224,14 @@ def test_genes__may_be_a_categorical_and_sparse(reference, query) -> None:
     for each in (query, other):
         hl.tl.map_embedding(each, reference, key="donor")
     np.testing.assert_array_equal(query.obsm["X_pca_harmony"], other.obsm["X_pca_harmony"])
+
+
+def test_genes__may_come_in_any_order(reference, query) -> None:
+    other = query[:, np.random.default_rng(0).permutation(G)].copy()
+    for each in (query, other):
+        hl.tl.map_embedding(each, reference, key="donor")
+    found, wanted = (each.obsm["X_pca_harmony"] for each in (other, query))
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 def test_map_embedding__refuses_what_is_no_count(reference, query) -> None:
