@@ -27,8 +27,8 @@ def kernel(function: F) -> F:
     A read-only installation without any writable cache folder compiles in memory instead, and so
     does one whose cache folder becomes full or closed later.
     """
-    made = numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy")(function)
-    if SOURCES is not None and not numba.config.DISABLE_JIT:
+    made: Any = numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy")(function)
+    if SOURCES is not None and hasattr(made, "enable_caching"):  # not if numba is disabled
         with contextlib.suppress(RuntimeError):  # there is no folder that it may be written to
             made._cache = KernelCache(function)  # as its `enable_caching` does
     return cast(F, made)
