@@ -190,7 +190,7 @@ def integrate(
       harmonypy-lite integrate pbmc.h5ad --key donor --label cell_type --report report.html
       harmonypy-lite integrate big.h5ad --key sample --memory 2G --scratch /disk --in-place
     """  # noqa: D301
-    started = time.perf_counter()
+    started, show = time.perf_counter(), bars_wanted(quiet=quiet)
     how = {n: given.pop(n) for n in (*_FILE_OPTIONS, *_MODEL_OPTIONS, *_SCRATCH_OPTIONS)}
     names = {n: given.pop(n) for n in ("basis", "adjusted_basis")}
     out, report, label = (given.pop(n) for n in ("output", "report", "label"))
@@ -205,7 +205,6 @@ def integrate(
 
     from harmonypy_lite.progress import progress_bar
 
-    show = bars_wanted(quiet=quiet)
     with unwinding_signals(), progress_bar(show) as progress, plain_warnings(progress) as said:
         from harmonypy_lite.io import integrate_files
 

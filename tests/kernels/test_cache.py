@@ -12,6 +12,7 @@ from pathlib import Path
 import numba
 import pytest
 
+from harmonypy_lite import errors
 from harmonypy_lite.kernels import cache
 
 pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
@@ -48,6 +49,7 @@ def package(tmp_path: Path) -> Path:
     found.mkdir(parents=True)
     for name in ("__init__.py", "jit.py", "cache.py"):
         shutil.copy(Path(cache.__file__).with_name(name), found)
+    shutil.copy(errors.__file__, found.parent)
     (found.parent / "__init__.py").touch()
     (found / "inner.py").write_text(INNER)
     (found / "outer.py").write_text(OUTER)
