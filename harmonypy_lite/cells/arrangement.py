@@ -19,6 +19,8 @@ from harmonypy_lite.kernels.weights import NO_MEMBERS, Groups
 
 #: Cells that are worked on together; their affinities to 100 clusters take 1.6 MB.
 CHUNK = 4096
+#: Blocks of more than one chunk have a multiple of this.
+_CHUNKS_OF = 4
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,9 @@ def cut_chunks(
     chunk_start: list[int] = []
     block_chunks = [0]
     for a, b in itertools.pairwise(block_start):
-        starts = set(range(int(a), int(b), CHUNK))
+        n = -(-int(b - a) // CHUNK)
+        n = n if n <= 1 else n + -n % _CHUNKS_OF  # so that threads have the same to do
+        starts = {int(a + (b - a) * i // n) for i in range(n)}
         if cuts is not None:
             starts.update(cuts[(cuts > a) & (cuts < b)].tolist())
         chunk_start.extend(sorted(starts))

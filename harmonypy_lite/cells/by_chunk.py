@@ -28,6 +28,7 @@ from harmonypy_lite.cells.chunk import (
 from harmonypy_lite.cells.counted import Counted
 from harmonypy_lite.cells.moments import MomentTables, Tables
 from harmonypy_lite.kernels import rows as row_kernels
+from harmonypy_lite.kernels.sums import add_tiles
 from harmonypy_lite.kernels.weights import Groups
 from harmonypy_lite.method.passes import (
     Assign,
@@ -281,10 +282,8 @@ class ChunkwiseCells:
         block_start = self._arrangement.chunk_tiles[self._arrangement.block_chunks[span.block]]
         first_tile = self._arrangement.chunk_tiles[span.first] - block_start
         bounds = np.clip(np.append(start - first_tile, len(sums.first)), 0, len(sums.first))
-        own = np.flatnonzero(np.diff(bounds))
-        out = np.zeros((levels.size, self._n_clusters), np.int64)
-        if own.size:
-            out[own] = np.add.reduceat(sums.first, bounds[own], axis=0)[:, : self._n_clusters]
+        out = np.empty((levels.size, self._n_clusters), np.int64)
+        add_tiles(sums.first, bounds, out)
         return sums._replace(first=out, rest=sums.rest[:, : self._n_clusters])
 
     def _new_tables(self, owned: range = range(0)) -> MomentTables:

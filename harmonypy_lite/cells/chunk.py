@@ -129,7 +129,10 @@ class ChunkWork:
         if P is None:
             nothing = np.zeros((len(self._neutral), self.sigma.size), np.float32)
             return InForce(pad_rows(Y.T), nothing, self._neutral)
-        log_tilt = (P - P.max(axis=0)).T.astype(np.float32)
+        levels = np.ascontiguousarray(P.T)
+        log_tilt = np.empty(levels.shape, np.float32)
+        most = levels.max(axis=1, keepdims=True)
+        np.subtract(levels, most, out=log_tilt, casting="same_kind")
         return InForce(pad_rows(Y.T), log_tilt, self._tilt(log_tilt))
 
     def in_force_again(self, Y: np.ndarray, log_tilt: np.ndarray) -> InForce:
@@ -216,7 +219,9 @@ class ChunkWork:
         Returns the levels, their sums (M, K), and what the scale of the tilt adds to the energy.
         """
         weight = np.empty((len(levels), self.sigma.size), np.int64)
-        log_tilt = in_force.log_tilt[levels]
+        log_tilt = in_force.log_tilt
+        if len(levels) < len(log_tilt):  # otherwise all: they ascend
+            log_tilt = log_tilt[levels]
         added = sum_kernels.fold_tiles(first, start, log_tilt, self.sigma, self.fixed.scale, weight)
         return levels, weight, added
 

@@ -101,6 +101,17 @@ def _loss(shift, lo, hi, total, width, sigma):
 
 
 @kernel
+def add_tiles(first, start, out):
+    """out_mk = sum of first_tk, start_m <= t < start_m+1. IN first (T,L), start. OUT out (M,K)."""
+    for m in range(out.shape[0]):
+        for k in range(out.shape[1]):
+            out[m, k] = 0
+        for t in range(start[m], start[m + 1]):
+            for k in range(out.shape[1]):
+                out[m, k] += first[t, k]
+
+
+@kernel
 def fold_tiles(first, start, log_tilt, sigma, scale, weight):
     """weight_mk = sum_{tiles t of m} first_tk; returns sum_mk sigma_k O_mk log_tilt_mk.
 
