@@ -3,11 +3,14 @@
     python tests/benchmarks/compare_mapping.py --symphony /path/to/python [SET ...]
     python tests/benchmarks/compare_mapping.py --symphony /path/to/python --cells 100000
     python tests/benchmarks/compare_mapping.py --unknown [SET ...]
+    python tests/benchmarks/compare_mapping.py --counts SET
 
 Queries are batches that the reference lacks, and the features are the set's PCs, so that both
 programs map the same numbers. The task is the same: map, and carry labels over from 15 neighbours.
 The programs take turns, with a seed each turn. `--cells` repeats a query of counts to that size for
-time and memory; `--unknown` leaves types out of the reference.
+time and memory; `--unknown` leaves types out of the reference; `--counts` leaves out one batch
+after the other of a set of counts, and places it by the set's PCs, which its own cells have a part
+in, and by PCs of the reference's counts alone, as one has to with new cells.
 """
 
 from __future__ import annotations
@@ -136,6 +139,35 @@ def unknown(name: str) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def by_counts(name: str) -> None:
+    """Print which share of a batch is called unknown, and which right, by two kinds of PCs."""
+    cells = read(name)
+    print("| batch | PCs of all cells: unknown, right | of the reference's counts |\n|---|---|---|")
+    for batch in sorted(set(cells.obs["batch"].astype(str))):
+        reference, query = split(cells, batch)
+        hl.pp.harmony_integrate(reference, "batch", store_model=True)
+        hl.tl.map_embedding(query, reference, key="batch", basis="X_pca", levels="new")
+        shares = [called(reference, query)]
+        own = (cells.obs["batch"] == batch).to_numpy()
+        reference, query = cells[~own].copy(), cells[own].copy()
+        query.obsm = None
+        hl.pp.preprocess(reference, "batch")
+        hl.pp.harmony_integrate(reference, "batch", store_model=True, save_genes=True)
+        hl.tl.map_embedding(query, reference, key="batch")
+        shares.append(called(reference, query))
+        print(
+            f"| {batch} | " + " | ".join(f"{u:.2f}, {r:.2f}" for u, r in shares) + " |", flush=True
+        )
+
+
+def called(reference: anndata.AnnData, query: anndata.AnnData) -> tuple[float, float]:
+    hl.tl.transfer_labels(query, reference, "cell_type")
+    names = query.obs["cell_type"].astype(str)
+    known = names.isin(set(reference.obs["cell_type"])).to_numpy()
+    found = query.obs["cell_type_transferred"].astype(str)[known]
+    return float((found == "unknown").mean()), float((found == names[known]).mean())
+
+
 def large(n_cells: int, symphony: str) -> None:
     """Print time and memory for a query of counts that is repeated to `n_cells`."""
     cells = read("kang_ifnb_pbmc")
@@ -171,10 +203,15 @@ def main() -> None:
     parser.add_argument("--symphony", help="a Python that has symphonypy 0.2.4")
     parser.add_argument("--cells", type=int, help="size of a large query; nothing else is done")
     parser.add_argument("--unknown", action="store_true", help="leave types out instead")
+    parser.add_argument("--counts", action="store_true", help="two kinds of PCs, each batch")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    if args.symphony is None and not args.unknown:
-        parser.error("--symphony is needed, except with --unknown")
+    if args.symphony is None and not args.unknown and not args.counts:
+        parser.error("--symphony is needed, except with --unknown and --counts")
+    if args.counts:
+        for name in args.sets:
+            by_counts(name)
+        return
     if args.cells:
         large(args.cells, args.symphony)
         return
