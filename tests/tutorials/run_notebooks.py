@@ -117,7 +117,9 @@ def alike(before: str, after: str) -> bool:
         [float(number.replace(",", "").rstrip(".")) for number in NUMBER.findall(text)]
         for text in (before, after)
     ]
-    return all(abs(x - y) <= 0.05 * max(abs(x), abs(y)) + 0.02 for x, y in zip(*values, strict=True))
+    return all(
+        abs(x - y) <= 0.05 * max(abs(x), abs(y)) + 0.02 for x, y in zip(*values, strict=True)
+    )
 
 
 if __name__ == "__main__":
