@@ -24,6 +24,7 @@ exclude_patterns = ["_build"]
 html_theme = "sphinx_book_theme"
 html_title = "harmonypy_lite"
 html_theme_options = {"show_navbar_depth": 1, "show_toc_level": 2}
+html_context = {"default_mode": "auto"}  # else the theme complains on the first visit
 
 # The notebooks keep their outputs, which tests/tutorials/run_notebooks.py holds to be current.
 nb_execution_mode = "off"

@@ -2,10 +2,10 @@
 
     python tests/tutorials/open_site.py FOLDER
 
-FOLDER is what sphinx-build wrote. Fails on what a page says in the console, on a file of the site
-that is not there, on pictures that show nothing, and on links inside the site that lead nowhere: to
-a page, or to a place in it. Files of other sites (fonts, MathJax) are not fetched where there is no
-network; the last line counts them. Without a Chromium nothing is looked at, and it says so.
+FOLDER is what sphinx-build wrote. Fails on errors and warnings in the console, on a file of the
+site that is not there, on pictures that show nothing, and on links inside the site that lead
+nowhere: to a page, or to a place in it. Files of other sites (MathJax) cannot be had where there is
+no network; the last line counts them. Without a Chromium nothing is looked at, and it says so.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from browser import Browser, find
 
+#: Kinds of console messages that complain of nothing: the theme tells what it does.
+CHAT = ("log", "info", "debug")
 #: What a page holds: where its links lead, the names of its places, pictures that show nothing.
 LOOK = """(() => ({
     links: Array.from(document.querySelectorAll('a[href]'), a => a.href),
@@ -67,8 +69,8 @@ def main() -> None:
     for page in pages.values():
         others |= page.unreached
     print(
-        f"{len(pages)} pages, {links} links: {len(faults)} faults; {len(others)} files of other sites "
-        "were not to be had"
+        f"{len(pages)} pages, {links} links: {len(faults)} faults; "
+        f"{len(others)} files of other sites were not to be had"
     )
     sys.exit(bool(faults))
 
@@ -81,10 +83,11 @@ def looked_at(browser: Browser, path: Path) -> Page:
     assert browser.value("location.href") == path.as_uri()
     found = browser.value(LOOK)
     others = {url for url in browser.asked if url.startswith(("http:", "https:"))}
-    faults = [said for said in browser.said if not of_another_site(said, others)]
-    faults += [f"shows nothing for the picture {source}" for source in found["blank"]]
+    said = [line for line in browser.said if json.loads(line).get("type") not in CHAT]
+    told = [line for line in said if not of_another_site(line, others)]
+    faults = told + [f"shows nothing for the picture {source}" for source in found["blank"]]
     faults += [] if found["words"] else ["is empty"]
-    unreached = others if len(faults) < len(browser.said) else set()
+    unreached = others if len(told) < len(said) else set()
     return Page(found["links"], set(found["places"]), faults, unreached)
 
 
@@ -92,7 +95,7 @@ def of_another_site(said: str, others: set[str]) -> bool:
     """Whether a message only tells that the network could not be reached for such a file."""
     told = json.loads(said)
     if "errorText" in told:  # of Network.loadingFailed, which does not name the address
-        return told["errorText"].startswith("net::ERR_") and bool(others)
+        return told["errorText"] != "net::ERR_FILE_NOT_FOUND" and bool(others)
     entry = told.get("entry", {})
     return entry.get("source") == "network" and entry.get("url") in others
 

@@ -3,10 +3,10 @@
     python tests/tutorials/run_notebooks.py [--write] [NAME ...]
 
 A notebook fails on an error, on anything written to stderr (a warning that is not caught on
-purpose), and when an output is no longer the kept one: texts must be equal but for numbers, which may
-differ by 5 % (other processors round differently). Cells tagged `varies`, whose output has times or
-sizes in it, are run but not compared; pictures must be there. Without the real data sets, outputs are
-not compared. `--write` keeps the new outputs.
+purpose), and when an output is no longer the kept one: texts must be equal but for numbers, which
+may differ by 5 % (other processors round differently). Cells tagged `varies`, whose output has
+times or sizes in it, are run but not compared; pictures must be there. Without the real data sets,
+outputs are not compared. `--write` keeps the new outputs.
 """
 
 from __future__ import annotations
