@@ -199,7 +199,7 @@ def test_theta_zero__changes_the_penalty_by_exactly_nothing(flavor: str) -> None
     class Table:
         def __init__(self, n_levels: int, observed: np.ndarray):
             self.O = observed[:, :n_levels]
-            self.E = np.sqrt(observed[:, :n_levels]) + 3
+            self.n = np.sqrt(observed[:, 0]) + 30
 
     observed = rng.gamma(1, 20, (5, second.n_levels))
     both, one = (s.penalty(Table(s.theta.size, observed)) for s in settings)  # type: ignore[arg-type]
