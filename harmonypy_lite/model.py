@@ -24,8 +24,9 @@ from harmonypy_lite.files.tables import (
 )
 from harmonypy_lite.genes import GeneSpace
 from harmonypy_lite.method import start
+from harmonypy_lite.method.formulas import unit_rows
 from harmonypy_lite.method.mapping import assignments
-from harmonypy_lite.method.model import Reference, ReferenceSums, unit_rows
+from harmonypy_lite.method.model import Reference, ReferenceSums
 from harmonypy_lite.method.rules import Setting, setting_for
 from harmonypy_lite.model_parts import arrays_of, expected_arrays, header_of, parts_of
 from harmonypy_lite.params import HarmonyParams

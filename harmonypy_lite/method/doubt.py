@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.method.model import unit_rows
+from harmonypy_lite.method.formulas import unit_rows
 
 #: Share of the cells of a left-out batch that keep their label.
 BEYOND = 0.95

@@ -12,7 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from harmonypy_lite.method.model import Reference, unit_rows
+from harmonypy_lite.method.formulas import unit_rows
+from harmonypy_lite.method.model import Reference
 
 #: Ridge penalty of every level; the intercept has none (Kang 2021).
 PENALTY = 1.0

@@ -62,9 +62,3 @@ class ReferenceSums:
         mean = self._sum / weight
         covariance = self._square / weight[:, None] - mean[:, :, None] * mean[:, None, :]
         return Reference(self._size, self._corrected, mean, covariance)
-
-
-def unit_rows(X: np.ndarray) -> np.ndarray:
-    """Return x / |x| row by row; rows of zeros stay."""
-    length = np.linalg.norm(X, axis=1, keepdims=True)
-    return X / np.where(length > 0, length, 1.0)
