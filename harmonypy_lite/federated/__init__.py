@@ -13,6 +13,7 @@ Where things are:
 `masks`       pairwise masks: a site's sums look like noise, all sites' sums are unchanged
 `start`       k-means from sums: nobody sees a cell
 `site`        the site's share of Harmony
+`tables`      what it knows of its clusters, and remembers
 `center`      what becomes of the sums: the next question
 `pca`         both sides of one PCA of all sites' cells
 `attendance`  a site that goes from message to message

@@ -119,11 +119,11 @@ class Attendance:
                 return Progress(self.step, tuple(written), ("combined",))
             self._exchange.check_own(self._at.name, heard)
             if heard.facts.get("ask") == "finish":
-                return Progress(self.step, tuple(written), (), str(heard.facts["stopped"]))
+                return Progress(self.step, tuple(written), (), str(heard.facts.get("stopped")))
             answer = self.worker.answer(heard)
             self.step += 1
             if self._exchange.combined(self.step) is None:
-                written.append(self._post(answer))
+                written.append(self._post(heard, answer))
                 self._save()
 
     @property
@@ -148,13 +148,15 @@ class Attendance:
         self.worker.answer(self.last)
         return self.worker.result()
 
-    def _post(self, answer: Answer) -> Path:
+    def _post(self, heard: Message, answer: Answer) -> Path:
         facts, arrays = dict(answer.facts), dict(answer.arrays)
         run, step = self._exchange.plan.run, self.step
         if self._secrets is not None:
             facts["checks"] = self._secrets.checks(run)
+            # one mask on the answers to two questions would come off in their difference
             for name, array in arrays.items():
-                arrays[name] = self._secrets.masked(array, f"{run} {step} {name}")
+                context = f"{run} {step} {heard.digest} {name}"
+                arrays[name] = self._secrets.masked(array, context)
         path = self._exchange.post_site(self._at.name, step, Answer(facts, arrays, answer.words))
         self._audit(path, facts, arrays, answer.words)
         log.info("wrote %s", path)

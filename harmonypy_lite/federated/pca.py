@@ -9,7 +9,7 @@ PCA of all cells together, up to sign and rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from harmonypy_lite.federated.center import added
 from harmonypy_lite.federated.exchange import Answer
 from harmonypy_lite.federated.message import Message
 from harmonypy_lite.federated.plan import PcaChoices, Plan
+from harmonypy_lite.federated.site import table_in
 from harmonypy_lite.federated.sums import decoded, encoded
 
 _ROWS = 1024
@@ -82,9 +83,11 @@ class PcaSite:
 
     def _sum(self, heard: Message) -> Answer:
         place = {gene: i for i, gene in enumerate(self._genes)}
-        self._common = [place[gene] for gene in heard.facts["genes"]]
-        self._n_cells = int(heard.facts["n_cells"])
-        most = float(heard.facts["most"])
+        genes = _fact(heard, "genes", lambda each: _list_of(each, str) and set(each) <= set(place))
+        own = self._X.shape[0]
+        self._n_cells = _fact(heard, "n_cells", lambda n: type(n) is int and own <= n < 2**48)
+        most = _fact(heard, "most", lambda x: isinstance(x, int | float) and 0 < x < math.inf)
+        self._common = [place[gene] for gene in genes]
         X = self._X[:, self._common].expm1()
         first, second = np.asarray(X.sum(axis=0)).ravel(), np.asarray(X.multiply(X).sum(axis=0))
         N = self._n_cells
@@ -100,7 +103,7 @@ class PcaSite:
         )
 
     def _gram(self, heard: Message) -> Answer:
-        chosen = [self._common[i] for i in heard.facts["chosen"]]
+        chosen = self._chosen(heard)
         X = self._X[:, chosen]
         first, gram = np.zeros(len(chosen)), np.zeros((len(chosen),) * 2)
         for a in range(0, X.shape[0], _ROWS):
@@ -121,9 +124,11 @@ class PcaSite:
         )
 
     def _finish(self, heard: Message) -> None:
-        chosen = [self._common[i] for i in heard.facts["chosen"]]
-        V, mean = heard.arrays["loadings"], heard.arrays["mean"]
-        scale = heard.arrays["deviation"]
+        chosen = self._chosen(heard)
+        V = table_in(heard, "loadings", (len(chosen), None))
+        mean, scale = (table_in(heard, name, (len(chosen),)) for name in ("mean", "deviation"))
+        if not (scale > 0).all():
+            raise InvalidInput(f"Combined message {heard.step}: deviation is not positive.")
         X = self._X[:, chosen]
         parts = [
             (((X[a : a + _ROWS].toarray() - mean) / scale) @ V).astype(np.float32)
@@ -132,6 +137,24 @@ class PcaSite:
         self._made = np.concatenate(parts)
         self.loadings = np.zeros((len(self._genes), V.shape[1]))
         self.loadings[chosen] = V
+
+    def _chosen(self, heard: Message) -> list[int]:
+        """Return the places, among this site's genes, of those that were chosen."""
+        places = range(len(self._common))
+        good = _fact(heard, "chosen", lambda each: _list_of(each, int) and set(each) <= set(places))
+        return [self._common[i] for i in good]
+
+
+def _list_of(found: Any, kind: type) -> bool:
+    return isinstance(found, list) and len(found) > 0 and all(type(each) is kind for each in found)
+
+
+def _fact(heard: Message, name: str, good: Callable[[Any], bool]) -> Any:
+    """Return what a combined message says, if this site can use it."""
+    found = heard.facts.get(name)
+    if not good(found):
+        raise InvalidInput(f"Combined message {heard.step} has no {name!r} for this site's genes.")
+    return found
 
 
 class PcaCenter:

@@ -1,7 +1,7 @@
 """A site's share of Harmony: what it makes of its own cells when a combined message asks.
 
 A site is a function of its cells and of the combined messages: given them again it says the same.
-What it has to remember are tables (see `Memory`), from which the cells are brought to where they
+What it has to remember are tables (see `Tables`), from which the cells are brought to where they
 were; they stay at the site.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harmonypy_lite.cells.at_site import SiteCells
-from harmonypy_lite.cells.chunk import InForce, unit_above
+from harmonypy_lite.cells.chunk import unit_above
 from harmonypy_lite.design import Design
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.federated import start
@@ -22,20 +22,17 @@ from harmonypy_lite.federated.exchange import Answer
 from harmonypy_lite.federated.message import Message
 from harmonypy_lite.federated.plan import Plan
 from harmonypy_lite.federated.sums import encoded
+from harmonypy_lite.federated.tables import Tables
 from harmonypy_lite.method import blocks, ridge
-from harmonypy_lite.method.apart import ApartComposition
 from harmonypy_lite.method.formulas import turned
 from harmonypy_lite.method.loop import visit
 from harmonypy_lite.method.passes import (
     Assign,
-    Assigned,
     Correct,
     CorrectAndAssign,
-    SumMoments,
     Turn,
 )
 from harmonypy_lite.method.rules import Setting, setting_for
-from harmonypy_lite.method.totals import FixedPoint
 from harmonypy_lite.threads import Workers
 
 
@@ -126,12 +123,11 @@ class HarmonySite:
     # What is said before there are clusters.
 
     def _count(self, _heard: Message) -> Answer:
-        sizes = np.bincount(self._codes, minlength=len(self._levels))
         largest = float(np.abs(self._Z).max())
         return Answer(
             {
                 "levels": list(self._levels),
-                "sizes": sizes.tolist(),
+                "sizes": self._sizes_here(),
                 "n_dims": self._Z.shape[1],
                 "unit": unit_above(largest),
                 "words": "names of the batches and how many cells each has; number of dimensions; "
@@ -139,9 +135,24 @@ class HarmonySite:
             }
         )
 
+    def _sizes_here(self) -> list[int]:
+        return np.bincount(self._codes, minlength=len(self._levels)).tolist()
+
+    @property
+    def _counted(self) -> Census:
+        if self._census is None:
+            raise InvalidInput("A combined message asks for sums before the cells were counted.")
+        return self._census
+
     def _moments(self, heard: Message) -> Answer:
         self._census = census_from(heard.facts, self._plan)
-        N = self._census.n_cells
+        name, census = self._name, self._census
+        told = census.sizes[name], census.levels[name], census.n_dims
+        if told != (self._sizes_here(), list(self._levels), self._Z.shape[1]):
+            raise InvalidInput(
+                f"The census has other numbers of site {name!r} than it told: ask who combines."
+            )
+        N = census.n_cells
         first, second = start.moments(self._Z)
         return Answer(
             arrays={"first": encoded(first, N), "second": encoded(second, N)},
@@ -152,12 +163,11 @@ class HarmonySite:
         )
 
     def _lloyd(self, heard: Message) -> Answer:
-        assert self._census is not None
-        C = _table(heard, "centroids", (None, self._census.n_dims))
+        C = table_in(heard, "centroids", (None, self._counted.n_dims))
         count, sums = start.nearest_sums(self._Z, C)
         small = count < self._plan.min_mass
         count[small], sums[small] = 0, 0
-        N = self._census.n_cells
+        N = self._counted.n_cells
         return Answer(
             arrays={"count": encoded(count, N), "sums": encoded(sums, N)},
             words={
@@ -169,9 +179,8 @@ class HarmonySite:
     # What is said of clusters.
 
     def _assign(self, heard: Message) -> Answer:
-        assert self._census is not None
-        K = self._census.setting(self._plan).n_clusters
-        Y = _table(heard, "centroids", (K, self._census.n_dims))
+        K = self._counted.setting(self._plan).n_clusters
+        Y = table_in(heard, "centroids", (K, self._counted.n_dims))
         self._tables = self._new_tables(Y)
         self._tables.table.replace(self._tables.cells.run(Assign(Y)))
         return self._sizes()
@@ -191,8 +200,7 @@ class HarmonySite:
         small = O.sum(axis=1) < self._plan.min_mass
         mass[small], sums[small] = 0, 0
         kept = np.where(small, 0, present.sum(axis=1)).astype(np.int64)
-        assert self._census is not None
-        N, unit = self._census.n_cells, self._census.unit
+        N, unit = self._counted.n_cells, self._counted.unit
         arrays = {"mass": encoded(mass, N), "sums": encoded(sums, N * unit), "kept": kept}
         words = {
             "mass": "weight of the site in the mean of each cluster",
@@ -203,7 +211,7 @@ class HarmonySite:
 
     def _correct(self, heard: Message) -> Answer:
         tables, W = self._effects(heard)
-        tables.Y = turned(tables.Y, _table(heard, "intercept", tables.Y.shape))
+        tables.Y = turned(tables.Y, table_in(heard, "intercept", tables.Y.shape))
         tables.table.replace(tables.cells.run(CorrectAndAssign(W, tables.Y)))
         return self._sizes()
 
@@ -216,7 +224,7 @@ class HarmonySite:
         tables = self._tables
         if tables is None:
             raise InvalidInput("A combined message corrects before anything was assigned.")
-        intercept = _table(heard, "intercept", tables.Y.shape)
+        intercept = table_in(heard, "intercept", tables.Y.shape)
         O, penalties, present = tables.regression()
         present = present & (_sums(heard, "kept", (len(O),)) >= 2)[:, None]
         W = ridge.level_effects(tables.level_sum(), O, penalties, present, intercept)
@@ -254,8 +262,7 @@ class HarmonySite:
     # What is remembered.
 
     def _new_tables(self, Y: np.ndarray) -> Tables:
-        assert self._census is not None
-        census, plan = self._census, self._plan
+        census, plan = self._counted, self._plan
         whole = census.setting(plan)
         before = plan.sites[: plan.sites.index(self._name)]
         first = sum(len(census.sizes[s]) for s in before)
@@ -295,68 +302,6 @@ def block_seed(plan: Plan) -> int:
     return int(np.random.default_rng(plan.params.rng).integers(2**63))
 
 
-class Tables:
-    """What a site knows of its clusters; `S` is made anew when it is asked for."""
-
-    def __init__(self, cells: SiteCells, setting: Setting, Y: np.ndarray, n_blocks: int) -> None:
-        self.cells, self.setting, self.Y = cells, setting, Y
-        self.fixed = FixedPoint(setting.n_cells)
-        own = setting.level_share, setting.covariates, setting.n_clusters
-        self.table = ApartComposition(*own, self.fixed, n_blocks)
-        self.withheld = np.zeros(len(Y), np.int64)  # of n, for being small
-        self.steps: list[tuple[list[InForce], np.ndarray]] = []
-        self.S: np.ndarray | None = None
-
-    def level_sum(self) -> np.ndarray:
-        """Return S (K, B, d), the sum of R z over the cells of each level."""
-        if self.S is None:
-            self.S = self.cells.run(SumMoments()).level_sum
-        return self.S
-
-    def regression(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return O (K, B), its penalties, and which levels are there."""
-        O, setting = self.table.O, self.setting
-        penalties = setting.ridge_penalties(self.table)
-        assert isinstance(penalties, np.ndarray)
-        return O, penalties, ridge.present_levels(O, setting.level_size, setting.prune_threshold)
-
-    def packed(self) -> dict[str, np.ndarray]:
-        """Return the tables as arrays."""
-        held = [*(in_force for in_force, _ in self.steps), self.cells.in_force]
-        found = {
-            name: np.array([[getattr(each, name) for each in one] for one in held])
-            for name in InForce._fields
-        }
-        n = self.table.n
-        shape = (0, len(self.Y), self.setting.theta.size, self.Y.shape[1])
-        W = np.array([W for _, W in self.steps]) if self.steps else np.zeros(shape)
-        weight = np.zeros((len(self.table.blocks), *self.setting.theta.shape, len(n)), np.int64)
-        for assigned in self.table.blocks:
-            weight[assigned.block, assigned.levels] = assigned.weight
-        energy = np.array([assigned.energy for assigned in self.table.blocks])
-        more = {"Y": self.Y, "W": W, "n": n, "weight": weight, "energy": energy}
-        return found | more | {"withheld": self.withheld}
-
-    def unpack(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Bring tables and cells to where they were."""
-        parts = zip(*(arrays[name] for name in InForce._fields), strict=True)
-        held = [[InForce(*each) for each in zip(*one, strict=True)] for one in parts]
-        for in_force, W in zip(held, arrays["W"], strict=False):
-            self.steps.append((in_force, W))
-            self.cells.restore(in_force)
-            self.cells.run(Correct(W))
-        self.cells.restore(held[-1])
-        levels = np.arange(self.setting.theta.size)
-        self.table.replace(
-            Assigned(b, levels, weight, float(energy), None)
-            for b, (weight, energy) in enumerate(
-                zip(arrays["weight"], arrays["energy"], strict=True)
-            )
-        )
-        self.withheld = arrays["withheld"]
-        self.table.hold(Turn(range(0), arrays["n"], np.zeros((len(self.Y), 0))))
-
-
 def census_from(facts: Mapping[str, Any], plan: Plan) -> Census:
     """Return the census of a combined message, checked."""
     try:
@@ -381,7 +326,14 @@ def _sums(heard: Message, name: str, shape: tuple[int, ...]) -> np.ndarray:
     return found
 
 
-def _table(heard: Message, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
+def table_in(heard: Message, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    """Return a table of a combined message; `None` in the shape is any length.
+
+    Raises
+    ------
+    InvalidInput
+        It is absent, has another shape or type, or is not finite.
+    """
     found = heard.arrays.get(name)
     if (
         found is None

@@ -90,7 +90,7 @@ def combine(folder: Path, *, wait: float = 0.0) -> Progress:
         before = exchange.combined(step)
         assert before is not None
         if before.facts.get("ask") == "finish":
-            return Progress(step, tuple(written), (), str(before.facts["stopped"]))
+            return Progress(step, tuple(written), (), str(before.facts.get("stopped")))
         names = exchange.plan.sites
         due = step + 1
         missing = patiently(partial(_missing, exchange, due), lambda left: not left, wait)

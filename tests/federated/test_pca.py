@@ -13,9 +13,11 @@ import scanpy as sc
 import scipy.sparse
 
 from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.federated import message as messages
 from harmonypy_lite.federated import steps
 from harmonypy_lite.federated.attendance import AtSite
 from harmonypy_lite.federated.exchange import Exchange
+from harmonypy_lite.federated.message import Message
 from harmonypy_lite.federated.plan import PcaChoices, Plan
 from harmonypy_lite.files import output
 
@@ -116,3 +118,44 @@ def test_local__refuses_counts_where_logarithms_are_due(tmp_path: Path) -> None:
     steps.init(tmp_path / "run", Plan("pca", ("A", "B"), pca=PcaChoices(target_sum=None)))
     with pytest.raises(InvalidInput, match="too large for logarithms"):
         steps.local(tmp_path / "run", AtSite("A", tmp_path / "A.h5ad"))
+
+
+@pytest.mark.parametrize(
+    ("step", "changed", "said"),
+    [
+        (1, {"genes": ["nobody's"]}, "'genes'"),
+        (1, {"genes": []}, "'genes'"),
+        (1, {"genes": 3}, "'genes'"),
+        (1, {"n_cells": 1}, "'n_cells'"),
+        (1, {"most": "much"}, "'most'"),
+        (1, {"ask": "gram", "chosen": [0]}, "'chosen'"),
+        (2, {"chosen": [150]}, "'chosen'"),
+        (2, {"chosen": [-1]}, "'chosen'"),
+        (2, {"chosen": [0.5]}, "'chosen'"),
+        (3, {"chosen": [0]}, "'loadings'"),
+        (3, {"deviation": 0.0}, "not positive"),
+        (3, {"mean": float("nan")}, "not finite"),
+    ],
+)
+def test_site__refuses_what_it_cannot_use(
+    step: int, changed: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    run, whole = tmp_path / "run", counts()
+    steps.init(run, Plan("pca", ("A", "B"), pca=PcaChoices(n_genes=20, n_components=3)))
+    at = {}
+    for name, part in {"A": whole[:90], "B": whole[90:]}.items():
+        part.copy().write_h5ad(tmp_path / f"{name}.h5ad")
+        at[name] = AtSite(name, tmp_path / f"{name}.h5ad")
+    for _ in range(step):
+        for site in at.values():
+            steps.local(run, site)
+        steps.combine(run)
+    path = run / f"combined-{step:04d}.fed"
+    sent = messages.read(path)
+    arrays = {n: np.full_like(a, changed[n]) if n in changed else a for n, a in sent.arrays.items()}
+    facts = dict(sent.facts) | {n: v for n, v in changed.items() if n not in arrays}
+    forged = Message(**vars(sent) | {"facts": facts, "arrays": arrays, "digest": ""})
+    messages.write(path, forged)
+    target = output.plan(at["A"].file, tmp_path / "out.h5ad")
+    with pytest.raises(InvalidInput, match=said):
+        steps.apply(run, at["A"], target)

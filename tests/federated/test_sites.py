@@ -21,6 +21,7 @@ from harmonypy_lite.federated import message as messages
 from harmonypy_lite.federated import start, steps
 from harmonypy_lite.federated.exchange import Exchange
 from harmonypy_lite.federated.plan import Plan
+from harmonypy_lite.files import output
 from harmonypy_lite.params import HarmonyParams
 
 PARAMS = HarmonyParams(n_clusters=12, max_iter_harmony=2, early_stop=False)
@@ -132,6 +133,70 @@ def test_masks__of_other_secrets_are_found_out(world: sites.World, tmp_path: Pat
         steps.local(tmp_path, world.at("A", tmp_path, secrets=None))
     with pytest.raises(InvalidInput, match="holds the secrets of site 'A'"):
         steps.local(tmp_path, world.at("B", tmp_path, secrets=path))
+
+
+def test_masks__of_the_answers_to_two_questions_do_not_come_off_in_their_difference(
+    world: sites.World, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    steps.init(folder, plan(masks=True))
+    for _ in range(3):
+        for name in sites.SITES:
+            steps.local(folder, world.at(name, folder))
+        steps.combine(folder)
+    at, asked, sent = world.at("A", folder), folder / "combined-0003.fed", folder / "A-0004.fed"
+    steps.local(folder, at)
+    first = messages.read(sent).arrays
+    question = messages.read(asked)
+    table = {"centroids": question.arrays["centroids"][::-1].copy()}
+    messages.write(asked, messages.Message(**vars(question) | {"arrays": table, "digest": ""}))
+    sent.unlink()  # whoever carries the messages may do all this
+    steps.local(folder, at)
+    second = messages.read(sent).arrays
+    assert list(second) == ["count", "sums"]
+    for name, array in second.items():
+        assert np.median(np.abs((array - first[name]).astype(float))) > 2.0**61
+
+
+def forge(folder: Path, step: int, facts: dict[str, Any]) -> None:
+    """Let whoever combines say something else."""
+    path = folder / f"combined-{step:04d}.fed"
+    message = messages.read(path)
+    messages.write(path, messages.Message(**vars(message) | {"facts": facts, "digest": ""}))
+    for later in folder.glob("*.fed"):
+        if later.stem[-4:].isdigit() and int(later.stem[-4:]) > step:
+            later.unlink()
+
+
+@pytest.mark.parametrize(
+    "ask", ["moments", "lloyd", "assign", "round", "regress", "correct", "finish", "cells", None]
+)
+def test_site__refuses_a_question_that_is_not_due(
+    ask: str | None, world: sites.World, finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    forge(folder, 1, {"ask": ask})
+    at = world.at("A", folder)
+    with pytest.raises(InvalidInput):
+        steps.apply(folder, at, output.plan(at.file, tmp_path / "out.h5ad"))
+    assert not (tmp_path / "out.h5ad").exists()
+
+
+@pytest.mark.parametrize(("what", "value"), [("sizes", [1]), ("levels", ["x"]), ("n_dims", 7)])
+def test_site__refuses_a_census_that_says_something_else_of_it(
+    what: str, value: Any, world: sites.World, finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    facts = dict(messages.read(folder / "combined-0001.fed").facts)
+    facts["census"][what] = value if what == "n_dims" else facts["census"][what] | {"A": value}
+    if what != "n_dims":
+        other = {"sizes": "levels", "levels": "sizes"}[what]
+        facts["census"][other] |= {"A": facts["census"][other]["A"][:1]}
+    forge(folder, 1, facts)
+    with pytest.raises(InvalidInput, match="other numbers of site 'A' than it told"):
+        steps.local(folder, world.at("A", folder))
 
 
 def test_min_mass__withholds_small_clusters(world: sites.World, tmp_path: Path) -> None:
