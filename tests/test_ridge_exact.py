@@ -155,3 +155,27 @@ def test_solve__loses_what_the_bound_says_and_not_much_less(layout: str) -> None
         lost = np.abs(case.Phi @ case.solve(penalties, None).W[0] - case.Phi @ W).max()
         apart = case.R[:, 0].sum() / level_size if len(case.sizes) > 1 else 1.0
         assert lost > 1e-3 * EPSILON * apart * np.abs(case.Z).max()
+
+
+@pytest.mark.parametrize(("size", "weight"), [(1e-8, 1.0), (1e-4, 1.0), (1.0, 1e12), (1.0, 1.0)])
+@pytest.mark.parametrize("layout", ["crossed", "three crossed"])
+def test_solve__loses_nothing_where_one_covariate_is_left(
+    layout: str, size: float, weight: float
+) -> None:
+    """lambda / (O + lambda) is not 1 - O / (O + lambda), which a small lambda rounds away.
+
+    Where covariates are told apart the penalty loses as much anyway; here nothing does.
+    """
+    case, one = few(layout, n=120), few("one", n=120)
+    case.R[(case.codes[:, 1:] != case.codes[0, 1:]).any(axis=1), 0] = 0
+    case.R[:, 0] *= weight
+    levels = case.sizes[0]
+    one.codes, one.Phi, one.Z, one.R = case.codes[:, :1], case.Phi[:, :levels], case.Z, case.R
+    penalties = np.full((2, case.n_levels), size)
+    found = case.solve(penalties, None)
+    W, intercept = exact(one, penalties[:, :levels], 0)
+    assert found.pruned[0, levels:].all()
+    assert not found.pruned[0, :levels].any()
+    bound = 8 * EPSILON * np.abs(case.Z).max()
+    np.testing.assert_allclose(found.W[0, :levels], W, rtol=0, atol=bound)
+    np.testing.assert_allclose(found.intercept[0], intercept, rtol=0, atol=bound)

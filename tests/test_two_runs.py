@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +254,19 @@ def test_take_back__leaves_an_append_that_is_at_work_alone(path: Path) -> None:
         assert path.stat().st_size == noted["size"] + 18
     appending.take_back(path, noted)
     assert path.stat().st_size == noted["size"]
+
+
+def test_claims__are_made_in_one_order_so_that_of_two_runs_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+
+    @contextlib.contextmanager
+    def noted(lock: Path, _busy: str) -> Iterator[None]:
+        taken.append(lock.name)
+        yield
+
+    monkeypatch.setattr(claim, "locked", noted)
+    targets = [output.Target(tmp_path, tmp_path / name, name, None) for name in ("b", "a")]
+    with claim.claimed(targets), claim.claimed(targets[::-1]):
+        assert taken == [".a.lock", ".b.lock"] * 2
