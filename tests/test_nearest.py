@@ -26,3 +26,10 @@ def test_nearest__finds_what_all_distances_find(n: int, k: int, scale: float) ->
 def test_nearest__takes_cells_that_are_all_the_same() -> None:
     found = nearest(np.ones((3, 2)), np.ones((9, 2)), 4)
     assert all(len(set(row)) == 4 for row in found.tolist())
+
+
+def test_nearest__tells_cells_apart_that_are_far_from_the_origin() -> None:
+    rng = np.random.default_rng(0)
+    reference, cells = rng.normal(size=(300, 7)), rng.normal(size=(50, 7))
+    far = nearest(cells + 1e5, reference + 1e5, 5)
+    np.testing.assert_array_equal(np.sort(far), np.sort(nearest(cells, reference, 5)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -61,6 +63,50 @@ def test_map_threads__raises_the_first_error_and_starts_no_more_work():
     with pytest.raises(KeyError, match="0"):
         map_threads(fail_at_once, range(200), n_jobs=2)
     assert len(started) < 200
+
+
+def test_map_threads__begins_nothing_more_after_an_error_of_another_thread():
+    started = []
+
+    def fail_first(item):
+        started.append(item)
+        if item == 0:
+            raise KeyError(item)
+        time.sleep(0.005)
+
+    with pytest.raises(KeyError, match="0"):
+        map_threads(fail_first, range(200), n_jobs=2)
+    assert len(started) < 200
+
+
+def test_map_threads__raises_an_error_of_a_thread_of_the_pool():
+    failing = threading.Event()
+
+    def fail_elsewhere(item):
+        if threading.current_thread() is threading.main_thread():
+            assert failing.wait(5)
+        else:
+            failing.set()
+            raise KeyError(item)
+
+    with pytest.raises(KeyError):
+        map_threads(fail_elsewhere, range(3), n_jobs=2)
+
+
+NESTED = """
+import time
+from harmonypy_lite.threads import Workers
+def down(depth):
+    time.sleep(0.01)
+    return sum(workers.map(down, [depth - 1] * 3)) if depth else 1
+with Workers(2) as workers:
+    print(down(4))
+"""
+
+
+def test_workers__maps_deep_inside_maps_come_to_an_end():
+    how = {"capture_output": True, "text": True, "check": True, "timeout": 60}
+    assert subprocess.run([sys.executable, "-c", NESTED], **how).stdout == "81\n"
 
 
 def test_workers__overlapping_runs_leave_blas_as_they_found_it():

@@ -42,3 +42,10 @@ def test_unevenness__is_where_one_type_was_drawn_onto_another(probe):
 
 def test_stretch__of_cells_that_fell_together_is_a_number(probe):
     assert np.isfinite(np.nanmin(stretch(probe, np.zeros_like(probe.Z), 0)))
+
+
+def test_stretch__looks_at_partners_that_the_seed_says(probe):
+    moved = probe.Z**3
+    one, again, other = (stretch(probe, moved, seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, again)
+    assert np.nanmax(np.abs(one - other)) > 0
