@@ -355,4 +355,4 @@ class ChunkwiseCells:
         return neutral
 
     def _for_kernels(self, W: np.ndarray) -> np.ndarray:
-        return pad_rows((W / self._unit).transpose(1, 0, 2))
+        return pad_rows(W.transpose(1, 0, 2), 1.0 / self._unit)

@@ -325,10 +325,10 @@ class ChunkWork:
         return R
 
 
-def pad_rows(X: np.ndarray) -> np.ndarray:
-    """Return X in single precision, its rows filled up with zeros as products want them."""
+def pad_rows(X: np.ndarray, factor: float = 1.0) -> np.ndarray:
+    """Return factor X in single precision, its rows filled up with zeros as products want them."""
     out = np.zeros((*X.shape[:-1], padded(X.shape[-1])), np.float32)
-    out[..., : X.shape[-1]] = X
+    np.multiply(X, factor, out=out[..., : X.shape[-1]], casting="same_kind")
     return out
 
 

@@ -171,8 +171,12 @@ def level_effects(
     S: np.ndarray, O: np.ndarray, penalties: np.ndarray, kept: np.ndarray, intercept: np.ndarray
 ) -> np.ndarray:
     """Return W (K, B, d) of levels whose clusters have these intercepts."""
-    W = S - O[:, :, None] * intercept[:, None, :]
-    W *= np.where(kept, 1.0 / np.where(kept, O + penalties, 1.0), 0.0)[:, :, None]
+    factor = np.where(kept, 1.0 / np.where(kept, O + penalties, 1.0), 0.0)
+    W = np.empty_like(S)
+    for k, own in enumerate(W):  # cluster by cluster, so that what is made on the way stays in cache
+        np.multiply(O[k][:, None], intercept[k], out=own)
+        np.subtract(S[k], own, out=own)
+        own *= factor[k][:, None]
     return W
 
 
