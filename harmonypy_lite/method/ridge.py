@@ -83,11 +83,16 @@ def level_weights(O: np.ndarray, moments: Moments) -> np.ndarray:
     if moments.combinations is None or moments.weight is None:
         return O
     out = np.zeros(O.shape)
-    columns = list(moments.combinations.T.astype(np.intp))
+    columns = _columns(moments.combinations)
     for k, weight in enumerate(moments.weight):
         for column in columns:
             out[k] += np.bincount(column, weight, O.shape[1])
     return out
+
+
+def _columns(combinations: np.ndarray) -> list[np.ndarray]:
+    """Return the levels (Q,) of each covariate, as counting wants them."""
+    return [np.ascontiguousarray(column, np.intp) for column in combinations.T]
 
 
 def solve(
@@ -124,10 +129,11 @@ def solve(
     W = np.zeros_like(S)
     intercept = np.zeros((S.shape[0], S.shape[2]))
     excluded_sum = np.broadcast_to(excluded_sum, intercept.shape)
-    pairs = _Pairs(combinations, O.shape[1])
+    columns = _columns(combinations)
+    pairs = _Pairs(columns, O.shape[1])
 
     def solve_one(k: int) -> None:
-        cluster = _Cluster(combinations, weight[k], S[k], O[k], penalties[k], kept[k])
+        cluster = _Cluster(columns, weight[k], S[k], O[k], penalties[k], kept[k])
         try:
             W[k], intercept[k] = _solve_cluster(cluster, pairs, excluded_sum[k])
         except np.linalg.LinAlgError as error:
@@ -173,7 +179,9 @@ def level_effects(
     """Return W (K, B, d) of levels whose clusters have these intercepts."""
     factor = np.where(kept, 1.0 / np.where(kept, O + penalties, 1.0), 0.0)
     W = np.empty_like(S)
-    for k, own in enumerate(W):  # cluster by cluster, so that what is made on the way stays in cache
+    for k, own in enumerate(
+        W
+    ):  # cluster by cluster, so that what is made on the way stays in cache
         np.multiply(O[k][:, None], intercept[k], out=own)
         np.subtract(S[k], own, out=own)
         own *= factor[k][:, None]
@@ -183,10 +191,10 @@ def level_effects(
 class _Pairs:
     """Which levels of the first covariate and of each further one come together."""
 
-    def __init__(self, combinations: np.ndarray, n_levels: int) -> None:
-        self.first, place = _numbered(combinations[:, 0], n_levels)
+    def __init__(self, columns: list[np.ndarray], n_levels: int) -> None:
+        self.first, place = _numbered(columns[0], n_levels)
         self.further, self._bins = [], []
-        for column in combinations.T[1:]:
+        for column in columns[1:]:
             levels, further_place = _numbered(column, n_levels)
             self.further.append(levels)
             self._bins.append(place * levels.size + further_place)
@@ -213,7 +221,7 @@ def _numbered(column: np.ndarray, n_levels: int) -> tuple[np.ndarray, np.ndarray
 class _Cluster(NamedTuple):
     """What the regression of one cluster works with; shapes as in `solve`, without K."""
 
-    combinations: np.ndarray  # (Q, C)
+    columns: list[np.ndarray]  # C of (Q,) levels of each combination
     weight: np.ndarray  # (Q,)
     S: np.ndarray  # (B, d)
     O: np.ndarray  # (B,)
@@ -269,25 +277,18 @@ def _rest(own: _Cluster, others: np.ndarray) -> np.ndarray:
 
     Of all cells, their further covariates' levels that occur together off the diagonal.
     """
-    n, places = others.size + 2, _places(own, others)
+    n = others.size + 2
+    # In x: 0 is the intercept; levels that are not kept share the last place, which is cut off.
+    place = np.full(own.O.size, n - 1)
+    place[others] = np.arange(1, n - 1)
     M = np.zeros((n, n))
-    for left, right in itertools.permutations(places, 2):
-        M += np.bincount(left * n + right, own.weight, n * n).reshape(n, n)
-    lone = np.flatnonzero(~own.kept[own.combinations[:, 0]])
-    weight = own.weight[lone]
-    alone = sum(np.bincount(place[lone], weight, n) for place in places)
+    for left, right in itertools.permutations(own.columns[1:], 2):
+        M += np.bincount(place[left] * n + place[right], own.weight, n * n).reshape(n, n)
+    lone = np.flatnonzero(~own.kept[own.columns[0]])
+    levels, weight = [column[lone] for column in own.columns], own.weight[lone]
+    alone = sum(np.bincount(place[each], weight, n) for each in levels[1:])
     M[0, :] = M[:, 0] = alone
     # A level with itself: only what the first covariate does not account for.
     M[np.diag_indices(n)] += alone
-    M[0, 0] = weight[own.kept[own.combinations[lone]].any(axis=1)].sum()
+    M[0, 0] = weight[np.any([own.kept[each] for each in levels], axis=0)].sum()
     return M[:-1, :-1]
-
-
-def _places(own: _Cluster, others: np.ndarray) -> list[np.ndarray]:
-    """Return, per further covariate, the place in x of each combination's level.
-
-    Place 0 is the intercept; levels that are not kept share the last place, which is cut off.
-    """
-    place = np.full(own.O.size, others.size + 1)
-    place[others] = np.arange(1, others.size + 1)
-    return [place[column] for column in own.combinations[:, 1:].T]
