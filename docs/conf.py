@@ -16,7 +16,7 @@ extensions = [
     "sphinx_design",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # formulas also show without a network
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]

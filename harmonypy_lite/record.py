@@ -15,6 +15,7 @@ _NAMED = 5
 
 _STOPPED = {
     "converged": "the objective settled",
+    "objective rose": "the objective no longer fell",
     "max_iter_harmony": "all iterations were used before the objective settled",
 }
 
@@ -28,7 +29,7 @@ def why_stopped(record: Mapping[str, Any]) -> str:
     'the objective settled'
     """
     stopped = str(record["stopped"])
-    if stopped != "objective rose":
+    if stopped != "objective rose" or "objective" not in record:
         return _STOPPED.get(stopped, stopped)
     objective = [float(value) for value in record["objective"]]
     old, new = objective[-2:]

