@@ -164,7 +164,7 @@ def _of_machine() -> int:
 def _of_containers(proc: Path = Path("/proc/self"), root: Path = Path("/sys/fs/cgroup")) -> list:
     """Return what is left under each limit of the control groups that this process is in."""
     try:
-        lines = (proc / "cgroup").read_text().splitlines()
+        lines = (proc / "cgroup").read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
         return []
     left: list[int] = []

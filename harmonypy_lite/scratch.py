@@ -191,7 +191,7 @@ def file_system(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
     ''
     """
     try:
-        lines = mounts.read_text().splitlines()
+        lines = mounts.read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
         return ""
     inside = [folder.resolve(), *folder.resolve().parents]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -19,10 +18,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 _home = Path(importlib.util.find_spec("harmonypy_lite").origin).parent.parent
 _given = os.environ.get("PYTHONPATH")  # an empty entry would be the current folder
 os.environ["PYTHONPATH"] = os.pathsep.join([str(_home), _given] if _given else [str(_home)])
-
-# terminals, signals and locks of POSIX, and limits of its processes
-_POSIX = ("fuzz_files", "large_files", "output", "program", "stores", "surroundings", "two_runs")
-collect_ignore = [f"test_{name}.py" for name in _POSIX] if sys.platform == "win32" else []
 
 # for `pytest --hypothesis-profile=nightly tests/test_properties.py`
 settings.register_profile("nightly", max_examples=5000)

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import sys
@@ -275,6 +274,8 @@ def meet(path: Path, kind: str, in_place: bool) -> list[str]:
 
 def child(path: Path, kind: str, in_place: bool, said: Path) -> None:
     """Do it within limits, as a process; what it has to say is in the file `said`."""
+    import resource
+
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(SECONDS + 10)
     pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -14,12 +14,15 @@ import h5py
 import numpy as np
 import pytest
 from files import anndata_06_file, changes, sha256, small_adata, small_file, snapshot
+from systems import posix
 
 from harmonypy_lite.files import appending
 from harmonypy_lite.files.appending import NotAppendable, append, note, rehearse, take_back
 from harmonypy_lite.files.stores import H5adStore, NewParts
 from harmonypy_lite.io import integrate_file
 from harmonypy_lite.params import HarmonyParams
+
+pytestmark = posix("writing to places of files; elsewhere a copy is made")
 
 FAST = HarmonyParams(max_iter_harmony=2, n_clusters=3)
 RESULT = "X_pca_harmony"

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from systems import linux
 
 from harmonypy_lite import budget
 from harmonypy_lite.budget import Load, available_memory, choose, parse_size, release_freed
@@ -83,6 +84,8 @@ def test_available_memory__hears_the_limits_of_a_container(
     assert budget._of_containers(proc, root) == [400]
     group(inner, memory__max="200")
     assert budget._of_containers(proc, root) == [0, 400]
+    (proc / "cgroup").write_bytes(b"0::/outer/no\xfftext\n")
+    assert budget._of_containers(proc, root) == [400]
     monkeypatch.setattr(budget, "_of_containers", lambda: [0, 400])
     assert available_memory() == 1
 
@@ -110,6 +113,7 @@ def test_available_memory__is_that_of_the_machine_at_most() -> None:
     assert 0 < available_memory() <= int(found[1]) * 1024
 
 
+@linux("/proc")
 def test_release_freed__gives_freed_memory_back():
     def resident():
         return int(Path("/proc/self/statm").read_text().split()[1])

@@ -16,6 +16,7 @@ import mutants
 import numpy as np
 import pytest
 from files import sha256, small_file
+from systems import linux
 
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.io import integrate_file
@@ -26,7 +27,7 @@ SHARES = {"h5ad": 0.6, "zarr": 0.15, "model": 0.15, "message": 0.1}
 FAST = HarmonyParams(max_iter_harmony=1, n_clusters=2)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="every mutant has a child process of its own")
+@linux("forks a child for each mutant, and limits its memory")
 @pytest.mark.parametrize("kind", mutants.KINDS)
 def test_mutants__are_done_or_refused_with_the_place(kind: str, tmp_path: Path) -> None:
     if kind == "zarr":

@@ -22,6 +22,7 @@ from files import (
     small_file,
     snapshot,
 )
+from systems import posix
 
 from harmonypy_lite import run
 from harmonypy_lite.errors import InvalidInput
@@ -143,6 +144,7 @@ def test_integrate_file__a_path_with_spaces_and_accents_works(path, tmp_path):
     assert RESULT in snapshot(done.path)
 
 
+@posix("modes of files")
 def test_in_place__adds_the_result_and_keeps_mode_and_link(path, tmp_path):
     before = snapshot(path)
     path.chmod(0o640)
@@ -157,6 +159,7 @@ def test_in_place__adds_the_result_and_keeps_mode_and_link(path, tmp_path):
     assert all(is_addition(name) for name in difference)
 
 
+@posix("modes of files")
 def test_output__follows_the_umask_and_keeps_the_mode_of_a_replaced_file(path, tmp_path):
     old = os.umask(0o027)
     try:
@@ -169,6 +172,7 @@ def test_output__follows_the_umask_and_keeps_the_mode_of_a_replaced_file(path, t
     assert stat.S_IMODE(new.stat().st_mode) == 0o600
 
 
+@posix("links that any user may make")
 def test_output__through_a_link_replaces_the_file_it_points_to(path, tmp_path):
     (tmp_path / "store").mkdir()
     real, link = tmp_path / "store" / "real.h5ad", tmp_path / "out.h5ad"

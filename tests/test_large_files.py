@@ -20,6 +20,7 @@ import pytest
 import twin
 from click.testing import CliRunner, Result
 from files import anndata_06_file, anndata_07_file, sha256, small_adata, small_file
+from systems import posix
 
 from harmonypy_lite import scratch
 from harmonypy_lite.cells import arrangement
@@ -269,6 +270,7 @@ def wait_for(process: subprocess.Popen, folder: Path, n_bytes: int) -> None:
     raise AssertionError(process.communicate())
 
 
+@posix("a child that heeds signals")
 def test_kill__is_resumed_to_the_same_bytes_and_a_changed_input_is_not(tmp_path: Path) -> None:
     path = large_file(tmp_path / "a.h5ad")
     process = started(path, "-o", str(tmp_path / "wanted.h5ad"))
@@ -299,6 +301,7 @@ def test_kill__is_resumed_to_the_same_bytes_and_a_changed_input_is_not(tmp_path:
     assert entries(tmp_path) == ["a.h5ad", "out.h5ad", "wanted.h5ad"]
 
 
+@posix("signals to a child")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals__remove_the_scratch_files(tmp_path: Path, number: int) -> None:
     path = large_file(tmp_path / "a.h5ad")
@@ -310,6 +313,7 @@ def test_signals__remove_the_scratch_files(tmp_path: Path, number: int) -> None:
     assert entries(tmp_path) == ["a.h5ad"]
 
 
+@posix("additions in place")
 def test_kill__of_an_addition_in_place_is_resumed_to_the_same_file(tmp_path: Path) -> None:
     path, plain = large_file(tmp_path / "a.h5ad"), tmp_path / "plain.h5ad"
     shutil.copyfile(path, plain)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 import sys
-import termios
 
 import anndata
 import pytest
 from files import small_file
+from systems import posix
 
 from harmonypy_lite._version import __version__
 from harmonypy_lite.program import bars_wanted
@@ -66,6 +65,9 @@ def test_integrate__loads_neither_scanpy_nor_anndata(path):
 
 def on_a_terminal(words):
     """Run the program with a terminal as stderr; return the exit code, stdout and stderr."""
+    import pty
+    import termios
+
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
     command = [sys.executable, "-m", "harmonypy_lite", *map(str, words)]
@@ -82,6 +84,7 @@ def on_a_terminal(words):
     return done.returncode, done.stdout, shown.decode()
 
 
+@posix("a terminal")
 def test_terminal__shows_a_progress_bar_there_and_nowhere_else(path):
     words = ["integrate", path, "-k", "donor", *FAST, "--overwrite"]
     code, out, shown = on_a_terminal(words)
@@ -92,6 +95,7 @@ def test_terminal__shows_a_progress_bar_there_and_nowhere_else(path):
     assert python("-m", "harmonypy_lite", *map(str, words)).stderr == ""
 
 
+@posix("a shell with head")
 def test_pipe__that_closes_early_gives_no_traceback(path):
     command = f"{sys.executable} -m harmonypy_lite info '{path}' --json | head -c 1"
     told = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)

@@ -255,6 +255,8 @@ def test_scratch_folder__in_memory_is_warned_of(
     assert file_system(tmp_path, mounts) == "ext4"
     mounts.write_text("\n".join([*lines, f"/dev/b {at} btrfs rw 0 0"]))
     assert file_system(folder, mounts) == "btrfs"
+    mounts.write_bytes(b"x /no\xfftext xfs rw 0 0\n" + "\n".join(lines).encode())
+    assert file_system(folder, mounts) == "tmpfs"
     monkeypatch.setattr(scratch, "file_system", lambda _folder: "tmpfs")
     said = r"is kept in memory \(tmpfs\): the 2.0 kB of scratch files count there"
     with (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import shutil
 
@@ -13,6 +12,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 from files import N_CELLS, add_column, anndata_06_file, anndata_07_file, small_adata, small_file
+from systems import posix
 
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.files.stores import open_store
@@ -252,7 +252,10 @@ def test_open_store__other_hdf5_files_are_recognised(tmp_path):
             pass
 
 
+@posix("flock")
 def test_open_store__a_file_that_is_being_written_is_refused(tmp_path):
+    import fcntl
+
     path = small_file(tmp_path / "a.h5ad")
     with open(path, "rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)  # as HDF5 does in a program that writes

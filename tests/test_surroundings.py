@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from files import sha256, small_file
+from systems import posix
 
 from harmonypy_lite import scratch
 from harmonypy_lite.io import integrate_file
@@ -305,6 +306,7 @@ def test_python_threads__at_once_give_the_bytes_of_one_after_the_other() -> None
         assert list(pool.map(run, range(4))) == [[each] * 3 for each in alone]
 
 
+@posix("fork")
 def test_fork__while_a_run_is_at_work_gives_the_same_bytes(wanted: str) -> None:
     """A child that is forked from a run's progress callback has none of its threads."""
     code = """

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +17,7 @@ import pytest
 import sites
 from click.testing import CliRunner
 from files import sha256, small_adata, small_file, snapshot
+from systems import posix
 
 from harmonypy_lite import io, map_file
 from harmonypy_lite.cli import program
@@ -127,7 +126,7 @@ def test_lock__of_a_killed_run_locks_nothing(
 ) -> None:
     first = slow_run()
     assert ".cells_harmony.h5ad.lock" in entries(tmp_path)
-    first.send_signal(signal.SIGKILL)
+    first.kill()
     first.communicate()
     integrate(path)
     assert entries(tmp_path) == ["cells.h5ad", "cells_harmony.h5ad"]
@@ -219,7 +218,10 @@ def test_output__made_since_it_was_looked_for_is_not_replaced(
     assert entries(tmp_path) == ["cells.h5ad", "cells_harmony.h5ad"]
 
 
+@posix("open files that are removed")
 def test_lock__that_was_removed_meanwhile_is_made_anew(tmp_path: Path) -> None:
+    import fcntl
+
     lock = tmp_path / "lock"
     with claim.locked(lock, "busy"):
         # as who came before it was removed, and takes it afterwards
@@ -242,7 +244,10 @@ def test_file_system__without_locks_is_worked_on_without(
     assert integrate(path).path.exists()
 
 
+@posix("flock")
 def test_take_back__leaves_an_append_that_is_at_work_alone(path: Path) -> None:
+    import fcntl
+
     noted = appending.note(path)
     with open(path, "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

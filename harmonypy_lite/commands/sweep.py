@@ -221,7 +221,8 @@ def _numbers(vary: str, text: str) -> list[Any]:
 
 def _write(found: Sweep, path: Path) -> None:
     if path.suffix == ".json":
-        path.write_text(json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(found.to_dict(), indent=1, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
     else:
         found.table.to_csv(path, index=False)
 
