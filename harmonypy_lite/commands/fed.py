@@ -252,7 +252,9 @@ def apply(
 
     from harmonypy_lite.files.claim import claimed
     from harmonypy_lite.files.output import plan
+    from harmonypy_lite.files.readable import check_readable
 
+    check_readable(file)
     target = plan(file, output, in_place=in_place, overwrite=overwrite)
     with unwinding_signals(), plain_warnings(None), claimed([target]):
         from harmonypy_lite.federated.steps import apply as work
@@ -290,5 +292,7 @@ def _say(done: Progress, as_json: bool, quiet: bool) -> None:
         if done.stopped:
             why = why_stopped({"stopped": done.stopped})
             click.echo(f"The run is over after message {done.step}: {why}.")
+        elif done.waiting_for == ("combined",):
+            click.echo(f"Waiting for combined message {done.step + 1}: `fed combine` makes it.")
         else:
             click.echo(f"Waiting for message {done.step + 1} of {', '.join(done.waiting_for)}.")

@@ -139,8 +139,8 @@ def apply(
         done = site.go_on(0.0)
         if not done.stopped:
             raise InvalidInput(
-                f"The run in {folder} is not over: message {done.step + 1} of "
-                f"{', '.join(done.waiting_for)} is due. Go on with `fed local` and `fed combine`."
+                f"The run in {folder} is not over: combined message {done.step + 1} is due. Go on "
+                "with `fed local` and `fed combine`."
             )
         made = site.finish()
         parts = _new_parts(site, made, name, done)

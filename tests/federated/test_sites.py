@@ -425,7 +425,7 @@ def test_commands__go_from_plan_to_result(tmp_path: Path) -> None:
         done = json.loads(fed("combine", folder, "--json"))
         if done["stopped"]:
             break
-        assert "Waiting for message" in said
+        assert re.search(r"Waiting for combined message \d+: `fed combine` makes it", said)
     out = tmp_path / "out.h5ad"
     said = fed("apply", folder, tmp_path / "A.h5ad", "--site", "A", "-o", out)
     assert "The run is over" in said
@@ -444,4 +444,13 @@ def test_apply__before_the_end_says_what_is_missing(tmp_path: Path) -> None:
     args = ["fed", "apply", str(tmp_path / "run"), str(tmp_path / "A.h5ad"), "--site", "A", "-i"]
     found = CliRunner().invoke(program, args, prog_name="harmonypy-lite")
     assert found.exit_code == 2
-    assert "is not over: message 2 of combined is due" in found.stderr
+    assert "is not over: combined message 2 is due" in found.stderr
+
+
+def test_apply__names_a_file_that_is_not_there(tmp_path: Path) -> None:
+    sites.make(tmp_path, 240, 4)
+    steps.init(tmp_path / "run", plan())
+    args = ["fed", "apply", str(tmp_path / "run"), str(tmp_path / "A1.h5ad"), "--site", "A", "-i"]
+    found = CliRunner().invoke(program, args, prog_name="harmonypy-lite")
+    assert found.exit_code == 2
+    assert re.search(r"There is no file .*A1\.h5ad\. Did you mean .*A\.h5ad", found.stderr)
