@@ -6,8 +6,8 @@
 Prints markdown tables: one row for each scenario and set, means over seeds; the last rows are means
 over scenarios. Programs that are not installed are left out. `--only NAME` (may be repeated) takes
 some methods, `--kinds` some of embedding, counts, real, `--scenario` some of those. `--csv FILE`
-keeps every figure. Of runs of many cells, the measures are of `--asked` random ones and their
-neighbours among them.
+keeps every figure, `--read FILE...` makes the tables of kept ones. Of runs of many cells, the
+measures are of `--asked` random ones and their neighbours among them.
 """
 
 from __future__ import annotations
@@ -155,8 +155,12 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], help="a method")
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data")
     parser.add_argument("--csv", type=Path)
+    parser.add_argument("--read", type=Path, nargs="+", help="files of kept figures")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
+    if given.read:
+        show(pd.concat([pd.read_csv(path) for path in given.read], ignore_index=True))
+        return
     found = []
     for row in rows(given):
         found.append(row)
