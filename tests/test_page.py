@@ -314,14 +314,19 @@ def test_integrate__writes_the_report(repository, tmp_path, monkeypatch):
     assert not (tmp_path / "other.h5ad").exists()
 
 
-def test_reports_of_files__use_the_colours_that_the_file_has(tmp_path, monkeypatch):
+@pytest.mark.filterwarnings("ignore:Writing zarr v2 data")
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_reports_of_files__use_the_colours_that_the_file_has(tmp_path, monkeypatch, suffix):
+    if suffix == "zarr":
+        pytest.importorskip("zarr")
     for module in ("of_files", "of_sweep"):
         monkeypatch.setattr(f"harmonypy_lite.page.{module}.LAYOUT", "pca")
     cells = datasets.simulate(400, n_dims=8, batch_strength=5.0)
     cells.obs["batch"] = cells.obs["batch"].astype("category")
     cells.uns["batch_colors"] = ["#13579b", "#cafe42", "#55aa11"]
-    cells.write_h5ad(tmp_path / "cells.h5ad")
-    file, pages = str(tmp_path / "cells.h5ad"), [tmp_path / "a.html", tmp_path / "b.html"]
+    path = tmp_path / f"cells.{suffix}"
+    getattr(cells, f"write_{suffix}")(path)
+    file, pages = str(path), [tmp_path / "a.html", tmp_path / "b.html"]
     sweep_of = ["--values", "0,2", "--seeds", "1", "--splits", "0"]
     for words_ in (["integrate"], ["sweep", *sweep_of]):
         page = pages.pop(0)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ import pandas as pd
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY), str(Path(__file__).resolve().parent)]
 
-from pooled import worlds  # noqa: E402
+from pooled import figures, worlds  # noqa: E402
 from pooled.measures import shared_neighbors  # noqa: E402
 
 from harmonypy_lite import datasets  # noqa: E402
@@ -39,7 +38,6 @@ from harmonypy_lite.theta.runs import Runs  # noqa: E402
 from harmonypy_lite.theta.sweep import probe_of  # noqa: E402
 from harmonypy_lite.threads import Workers  # noqa: E402
 
-FIRST_SEED = {"design": 0, "final": 100}
 RUNS: list[dict[str, Any]] = [
     *({"theta": theta} for theta in (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)),
     {"theta": 2.0, "sigma": 0.3},
@@ -114,7 +112,7 @@ def collect(given: argparse.Namespace) -> pd.DataFrame:
         folder = datasets.folder() or REPOSITORY.parent / "shared" / "data"
         found = [w for half in worlds.REAL for w in worlds.real(half, folder, 3000)]
     else:
-        seeds = given.seeds or [FIRST_SEED[given.half] + i for i in range(5)]
+        seeds = figures.seeds(given)
         found = [w for seed in seeds for w in simulated(given.half, given.cells, seed)]
     return pd.DataFrame([row for world in found for row in studied(world, given.half)])
 
@@ -155,22 +153,7 @@ def show(table: pd.DataFrame) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--half", choices=[*FIRST_SEED, "real"], default="design")
-    parser.add_argument("--seeds", type=lambda text: [int(s) for s in text.split(",")])
-    parser.add_argument("--cells", type=int, default=1500)
-    parser.add_argument("--csv", type=Path)
-    parser.add_argument("--read", type=Path, nargs="+")
-    given = parser.parse_args()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if given.read:
-            table = pd.concat([pd.read_csv(path) for path in given.read], ignore_index=True)
-        else:
-            table = collect(given)
-    if given.csv is not None:
-        table.to_csv(given.csv, index=False)
-    show(table)
+    show(figures.table(figures.options(__doc__, "real").parse_args(), collect))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,12 @@ import pandas as pd
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY), str(Path(__file__).resolve().parent)]
 
-from pooled import worlds  # noqa: E402
+from pooled import figures, worlds  # noqa: E402
 from pooled.measures import shared_neighbors  # noqa: E402
 
 from harmonypy_lite import datasets, tl  # noqa: E402
 from harmonypy_lite.theta.sweep import Step  # noqa: E402
 
-FIRST_SEED = {"design": 0, "final": 100}
 #: Cells without any batch effect: batches, types, and how unequal the batches are in size.
 NO_EFFECT = [(b, t, s) for b in (2, 3, 5, 10) for t in (3, 6, 12) for s in (0.0, 1.0)]
 APART = {"n_batches": 2, "n_types": 4, "confounded": 1.0}
@@ -100,7 +98,7 @@ def confounded(n_cells: int, seed: int) -> dict[str, Any]:
 
 def collect(given: argparse.Namespace) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
-    for seed in given.seeds:
+    for seed in figures.seeds(given):
         if "embedding" in given.kinds:
             for place, world in enumerate(worlds.simulated(given.half, given.cells, seed)):
                 if place % given.of == given.part:
@@ -182,31 +180,17 @@ def cost(n_cells: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--half", choices=list(FIRST_SEED), default="design")
-    parser.add_argument("--seeds", type=lambda text: [int(s) for s in text.split(",")])
-    parser.add_argument("--cells", type=int, default=1500)
+    parser = figures.options(__doc__)
     parser.add_argument("--most", type=int, default=2000, help="cells of a real set")
     parser.add_argument("--kinds", type=lambda text: text.split(","), default=["embedding"])
     parser.add_argument("--part", type=int, default=0, help="which of the parts")
     parser.add_argument("--of", type=int, default=1, help="parts that the scenarios are cut into")
-    parser.add_argument("--csv", type=Path)
-    parser.add_argument("--read", type=Path, nargs="+")
     parser.add_argument("--cost", type=int)
     given = parser.parse_args()
-    given.seeds = given.seeds or [FIRST_SEED[given.half] + i for i in range(5)]
     if given.cost:
         cost(given.cost)
         return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if given.read:
-            table = pd.concat([pd.read_csv(path) for path in given.read], ignore_index=True)
-        else:
-            table = collect(given)
-    if given.csv is not None:
-        table.to_csv(given.csv, index=False)
-    show(table)
+    show(figures.table(given, collect))
 
 
 if __name__ == "__main__":
