@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Calibrated mixing from which on batches count as mixed, and below which as apart: of two equal
-#: batches 69 % and 89 % of a cell's neighbours are of its own there. On the design half of
+#: batches 69 % and 89 % of a cell's neighbours are of its own there. On the first half of
 #: tests/benchmarks/study_theta.py CiLISI of the batch-free truth is 0.97 or more and of runs that
 #: are not stuck 0.87 or more; of inputs with a clear effect it is at most 0.72, of stuck ones 0.2.
 MIXED, APART = 0.75, 0.25
