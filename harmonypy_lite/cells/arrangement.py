@@ -131,7 +131,9 @@ def arrange(
     # of one covariate whose levels all occur, the combinations are its levels: 4 bytes a cell less
     same = codes.shape[1] == 1 and len(combinations) == combinations[-1, 0] + 1
     combination = codes[:, 0] if same else combination[order]
-    block_start = np.searchsorted(block[order], np.arange(n_blocks + 1))
+    # in the type of the blocks, of which a copy in another would take 8 bytes a cell
+    inner = np.searchsorted(block[order], np.arange(1, n_blocks).astype(block.dtype))
+    block_start = np.array([0, *inner, len(order)])
     chunk_start, block_chunks = cut_chunks(block_start)
     pieces = list(itertools.pairwise(chunk_start))
     starts = [a + tile_bounds(codes[a:b, 0])[:-1] for a, b in pieces]

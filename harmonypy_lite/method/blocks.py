@@ -21,12 +21,12 @@ def number_of_blocks(block_proportion: float, n_cells: int) -> int:
 
 
 def block_of_cells(index: np.ndarray, n_blocks: int, seed: int) -> np.ndarray:
-    """Return the (n,) int32 block ids of the cells at `index` (their places in the whole data).
+    """Return the (n,) block ids, in few bytes, of the cells at `index` (places in the whole data).
 
     The hash is the finaliser of SplitMix64 (Steele, Lea and Flood 2014, doi
     10.1145/2660193.2660195), whose high bits, scaled to the number of blocks, are uniform.
     """
-    out = np.empty(index.shape, np.int32)
+    out = np.empty(index.shape, np.min_scalar_type(n_blocks))
     for first in range(0, index.size, _AT_ONCE):
         part = slice(first, first + _AT_ONCE)
         out[part] = _block_of(index[part], n_blocks, seed)
