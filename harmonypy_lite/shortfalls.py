@@ -93,10 +93,11 @@ def _warn_of_objective(outcome: Outcome, params: HarmonyParams) -> None:
             NotConvergedWarning,
         )
     elif history.stopped == "objective rose" and not rose_little(history.objective):
-        old, new = history.objective[-2:]
+        start, old, new = history.objective[0], *history.objective[-2:]
         warn(
             f"The objective rose in the last iteration, from {old:,.6g} to {new:,.6g}, and the run "
-            "ended there; its correction is kept. A small rise is usual once batches are mixed, "
-            "this one is large: look at the objective in the summary, and try a smaller theta.",
+            "ended there; its correction is kept. A small rise is usual once batches are mixed; "
+            f"this one is large beside the {max(start - old, 0):,.6g} that it had fallen by. "
+            "Look at the objective in the summary, and try a smaller theta.",
             ObjectiveRoseWarning,
         )

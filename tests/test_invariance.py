@@ -13,7 +13,7 @@ import pytest
 import twin
 
 from harmonypy_lite import run
-from harmonypy_lite.cells import arrangement, by_chunk, chunk, in_memory
+from harmonypy_lite.cells import arrangement, chunk, in_memory
 from harmonypy_lite.cells.in_memory import InMemoryCells
 from harmonypy_lite.design import design_from_columns
 from harmonypy_lite.kernels import jit, lanes
@@ -108,9 +108,31 @@ def test_moments__summed_in_strips_of_levels_give_the_same_bytes(
 ) -> None:
     Z, frame = twin.simulated(3000, 10, layout)
     by_chunk = integrate(Z, frame, block_proportion=0.3, memory="lean")
-    monkeypatch.setattr(in_memory, "_FEW", 1)
-    monkeypatch.setattr(in_memory, "_STRIP", 3)
+    monkeypatch.setattr(
+        in_memory,
+        "_strips",
+        lambda _, levels, n: [levels[i : i + 3] for i in range(0, len(levels), 3)],
+    )
     assert_same_bytes(by_chunk, integrate(Z, frame, block_proportion=0.3, n_jobs=n_jobs))
+
+
+def test_strips__are_given_up_where_threads_could_not_share_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(in_memory, "_FEW", 4)
+    monkeypatch.setattr(in_memory, "_STRIP", 2)
+    even, one_large = np.repeat(np.arange(12), 20), np.repeat(np.arange(12), [400] + 11 * [20])
+    for level, n_workers, n_strips in (
+        (even, 3, 6),
+        (even, 4, 0),
+        (one_large, 1, 6),
+        (one_large, 2, 0),
+    ):
+        codes = level[:, None].astype(np.int32)
+        arranged = arrangement.arrange(codes, np.zeros(level.size, int), 1, [12])
+        strips = in_memory._strips(arranged, range(12), n_workers)
+        assert len(strips) == n_strips
+        assert sorted(b for strip in strips for b in strip) == list(range(12 if n_strips else 0))
 
 
 @pytest.mark.parametrize("flavor", FLAVORS)
@@ -345,9 +367,8 @@ def test_entropy__of_all_cells_is_the_references_and_that_of_some_is_near(
     layout: str, memory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Z, frame = twin.simulated(12_000, 10, layout)
-    for apart, enough, tolerance in ((chunk.BLOCKS_APART, chunk._ENOUGH, 0.1), (1, len(Z), 1e-5)):
-        for module in (by_chunk, chunk, in_memory):
-            monkeypatch.setattr(module, "BLOCKS_APART", apart)
+    for apart, enough, tolerance in ((chunk._BLOCKS_APART, chunk._ENOUGH, 0.1), (1, len(Z), 1e-5)):
+        monkeypatch.setattr(chunk, "_BLOCKS_APART", apart)
         monkeypatch.setattr(chunk, "_ENOUGH", enough)
         result = integrate(Z, frame, memory=memory, max_iter_harmony=2, record=True)
         assert result.outcome is not None
@@ -355,6 +376,14 @@ def test_entropy__of_all_cells_is_the_references_and_that_of_some_is_near(
         R = result.replay.assignments(Z, result.design).astype(np.float64)
         wanted = 0.1 * (R * np.log(np.where(R > 0, R, 1))).sum() * 2000 / len(Z)
         assert result.outcome.history.entropy[-1] == pytest.approx(wanted, rel=tolerance)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_entropy__of_few_cells_is_looked_for_in_every_block(seed: int) -> None:
+    Z, frame = twin.simulated(30, 5, "one")
+    result = integrate(Z, frame, rng=seed, n_clusters=3, max_iter_harmony=1)
+    assert result.outcome is not None
+    assert result.outcome.history.entropy[-1] < 0
 
 
 @pytest.mark.parametrize(("n", "apart"), [(1, 1), (5119, 1), (5120, 2), (100_000, 32), (10**9, 32)])

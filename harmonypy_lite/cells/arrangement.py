@@ -17,9 +17,9 @@ from harmonypy_lite.kernels.product import TILE
 from harmonypy_lite.kernels.sorting import counting_order
 from harmonypy_lite.kernels.weights import NO_MEMBERS, Groups
 
-#: Cells that are worked on together; their affinities to 100 clusters take 1.6 MB.
+#: Cells that are worked on together, at most; their affinities to 100 clusters take 1.6 MB.
 CHUNK = 4096
-#: Blocks of more than one chunk have a multiple of this.
+#: Blocks of more than one chunk are cut into a multiple of this.
 _CHUNKS_OF = 4
 
 

@@ -17,7 +17,6 @@ import numpy as np
 
 from harmonypy_lite.cells.arrangement import CHUNK, Arrangement
 from harmonypy_lite.cells.chunk import (
-    BLOCKS_APART,
     Affinities,
     ChunkWork,
     InForce,
@@ -263,7 +262,7 @@ class ChunkwiseCells:
             affinities, codes = self._affinities(piece, in_force), self._codes(piece)
             tile_start = arrangement.tile_start[own.start : own.stop + 1] - self._rows(piece).start
             self._work.sum_levels(affinities, codes, tile_start, sums, place)
-            if span.block % BLOCKS_APART == 0:
+            if self._work.looks_at(span.block):
                 entropy.append(self._work.entropies(affinities, codes, self._rows(piece).start))
             if self._directions:
                 z_hat = self._z_hat(piece)
@@ -286,11 +285,15 @@ class ChunkwiseCells:
         add_tiles(sums.first, bounds, out)
         return sums._replace(first=out, rest=sums.rest[:, : self._n_clusters])
 
-    def _new_tables(self, owned: range = range(0)) -> MomentTables:
+    def _owned_levels(self) -> range:
+        """Return the levels to whose moments one thread at a time adds."""
+        return range(0)
+
+    def _new_tables(self) -> MomentTables:
         """Return what moments, and weights of combinations of levels, are summed up in."""
         shape = (self._n_levels, self._n_dims, self._work.row_width)
         Q = len(self._arrangement.combinations) if self._n_covariates > 1 else 0
-        return MomentTables(shape, Q, self._workers, owned)
+        return MomentTables(shape, Q, self._workers, self._owned_levels())
 
     def _fill(self, tables: MomentTables) -> None:
         tables.fill([partial(self._add_moments, span) for span in self._all_spans()])

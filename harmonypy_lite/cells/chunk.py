@@ -35,12 +35,18 @@ _FAR = 1e30
 
 #: One block in so many is looked at for its entropy, which takes three times as long as its sums;
 #: of the cells in these blocks as many as are enough, and one in so many where there are more.
-BLOCKS_APART, _ENOUGH, _CELLS_APART = 10, 256, 32
+#: Of cells that are too few for that, all are looked at.
+_BLOCKS_APART, _ENOUGH, _CELLS_APART = 10, 256, 32
+
+
+def blocks_apart(n_cells: int) -> int:
+    """Return how far blocks that are looked at for their entropy are apart."""
+    return _BLOCKS_APART if n_cells >= _BLOCKS_APART * _ENOUGH else 1
 
 
 def cells_apart(n_cells: int) -> int:
     """Return how far held cells that are looked at for their entropy are apart, a power of two."""
-    plenty = n_cells // (BLOCKS_APART * _ENOUGH)
+    plenty = n_cells // (_BLOCKS_APART * _ENOUGH)
     return int(min(_CELLS_APART, 2 ** max(0, plenty.bit_length() - 1)))
 
 
@@ -113,7 +119,7 @@ class ChunkWork:
 
     def __init__(self, sigma: np.ndarray, n_levels: int, n_cells: int, *, steep: bool) -> None:
         self.fixed = FixedPoint(n_cells)
-        self._cells_apart = cells_apart(n_cells)
+        self._blocks_apart, self._cells_apart = blocks_apart(n_cells), cells_apart(n_cells)
         self.sigma = sigma.astype(np.float32)
         self.steep = steep
         self.scratch = Scratch()
@@ -198,6 +204,10 @@ class ChunkWork:
             sums.rest,
             sums.energy[tiles],
         )
+
+    def looks_at(self, block: int) -> bool:
+        """Return whether entropies are made of cells of this block."""
+        return block % self._blocks_apart == 0
 
     def entropies(self, affinities: Affinities, codes: np.ndarray, first_row: int) -> np.ndarray:
         """Return sum_k sigma_k R log R of some of the cells, the first of which is `first_row`.

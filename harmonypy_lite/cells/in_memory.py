@@ -15,13 +15,14 @@ import numpy as np
 
 from harmonypy_lite.cells.arrangement import Arrangement, arrange, first_levels
 from harmonypy_lite.cells.by_chunk import ChunkwiseCells, Span
-from harmonypy_lite.cells.chunk import BLOCKS_APART, Affinities, InForce, Sums, unit_above
+from harmonypy_lite.cells.chunk import Affinities, InForce, Sums, unit_above
 from harmonypy_lite.cells.moments import MomentTables, Tables
 from harmonypy_lite.kernels import rows as row_kernels
 from harmonypy_lite.threads import Workers
 
 #: Levels whose moments are summed up together: of 50 dimensions and 100 clusters they take 640 KB.
 _STRIP = 16
+#: Tables of no more levels (2.6 MB) are left to the cache as they come.
 _FEW = 4 * _STRIP
 
 
@@ -77,9 +78,8 @@ class InMemoryCells(ChunkwiseCells):
         self._keep = keep and not directions and not steep
         # Kept affinities of one covariate are worked on in place, without scratch memory.
         self._tiled = self._keep and codes.shape[1] == 1
-        # Tables of so few levels stay in cache anyway.
-        many = self._keep and max(level_counts) > _FEW
-        self._strip_levels = first_levels(level_counts) if many else range(0)
+        self._strip_levels = first_levels(level_counts)
+        self._strips = _strips(arrangement, self._strip_levels, workers.count) if self._keep else []
         self._Z, self._order_in = Z, arrangement.order
         self._unit = unit_above(max(workers.map(_largest, np.array_split(Z, workers.count))))
         # z in kept mode, z_hat otherwise: what the mode reads in every pass.
@@ -132,20 +132,18 @@ class InMemoryCells(ChunkwiseCells):
 
     # Sums per level, level by level.
 
-    def _new_tables(self, owned: range = range(0)) -> MomentTables:
-        return super()._new_tables(self._strip_levels or owned)
+    def _owned_levels(self) -> range:
+        return self._strip_levels if self._strips else range(0)
 
     def _fill(self, tables: MomentTables) -> None:
         """Go through strips of levels, whose tables stay in cache; then further covariates."""
-        if not self._strip_levels:
+        if not self._strips:
             super()._fill(tables)
             return
-        starts = self._strip_levels[::_STRIP]
-        strips = [range(a, min(a + _STRIP, self._strip_levels.stop)) for a in starts]
         further = self._all_spans() if self._n_covariates > 1 else []
         tables.fill(
             [partial(self._add_further, span) for span in further],
-            of_owned=[partial(self._add_strip, strip) for strip in strips],
+            of_owned=[partial(self._add_strip, strip) for strip in self._strips],
         )
 
     def _add_strip(self, levels: range, tables: Tables) -> None:
@@ -217,11 +215,25 @@ class InMemoryCells(ChunkwiseCells):
         affinities, codes = self._affinities(span, before), self._codes(span)
         z = self._cells[self._rows(span)]
         self._work.correct_and_assign(affinities, codes, tiles, z, W, neutral, sums)
-        if span.block % BLOCKS_APART == 0:
+        if self._work.looks_at(span.block):
             after = affinities._replace(tilt=neutral.tilt)
             entropy = self._work.entropies(after, codes, self._rows(span).start)
             sums = sums._replace(entropy=entropy)
         return self._of_levels(span, sums)
+
+
+def _strips(arrangement: Arrangement, levels: range, n_workers: int) -> list[range]:
+    """Return strips of levels, the heaviest first; none where threads could not share them well."""
+    if len(levels) <= _FEW:
+        return []
+    strips = [levels[first : first + _STRIP] for first in range(0, len(levels), _STRIP)]
+    sizes = np.bincount(
+        arrangement.tile_level, np.diff(arrangement.tile_start), minlength=levels.stop
+    )
+    cells = [sizes[strip.start : strip.stop].sum() for strip in strips]
+    if len(strips) < 2 * n_workers or max(cells) * n_workers > sum(cells):
+        return []
+    return [strips[i] for i in np.argsort(cells, kind="stable")[::-1]]
 
 
 def _largest(part: np.ndarray) -> float:

@@ -74,13 +74,14 @@ class MomentTables:
         each = [Tables(*both) for both in zip(self._M, itertools.cycle(self._G))]
         left, left_of_owned = iter(tasks), iter(of_owned)
 
-        def draw(own: Tables) -> None:
+        def draw(t: int) -> None:
             for task in left_of_owned:
                 task(each[0])
-            for task in left:
-                task(own)
+            if t < len(each):
+                for task in left:
+                    task(each[t])
 
-        self._workers.map(draw, each)
+        self._workers.map(draw, range(self._workers.count if of_owned else len(each)))
 
     def sums(self) -> tuple[np.ndarray, np.ndarray]:
         """Return M (B, d, L) and G (Q, L) of all threads together."""

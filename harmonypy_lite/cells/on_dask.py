@@ -96,7 +96,7 @@ class DaskCells(ChunkwiseCells):
             return list(self._known.values())
         if isinstance(task, SumMoments):
             M, G, squares = zip(*answers, strict=True)
-            tables = self._new_tables()
+            self._tables = tables = self._tables or self._new_tables()
             tables.fill([partial(_add, *more) for more in zip(M, G, strict=True)])
             return self._moments(tables, np.sum(squares, axis=0))
         if isinstance(task, SumExcluded):

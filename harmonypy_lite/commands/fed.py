@@ -85,7 +85,8 @@ def fed() -> None:
     """Integrate cells that may not leave the sites that hold them.
 
     Sites exchange messages, files in a FOLDER that any transport may carry. A message holds sums
-    over the cells of a site, never a cell. This is no anonymity: see docs/sites.md.
+    over the cells of a site, never a cell. This is no anonymity: sums of few cells, and many
+    sums of the same cells, can say something of single ones.
 
     \b
     Once, anywhere     harmonypy-lite fed init FOLDER --site A --site B --key donor

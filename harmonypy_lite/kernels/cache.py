@@ -26,10 +26,13 @@ def sources() -> str | None:
     64
     """
     text = hashlib.sha256(numba.__version__.encode())
-    found = [each for each in files(__package__).iterdir() if each.name.endswith(".py")]
-    for each in sorted(found, key=lambda file: file.name):
-        read = each.read_bytes()
-        text.update(f"\n{each.name} {len(read)}\n".encode() + read)
+    try:
+        found = [each for each in files(__package__).iterdir() if each.name.endswith(".py")]
+        for each in sorted(found, key=lambda file: file.name):
+            read = each.read_bytes()
+            text.update(f"\n{each.name} {len(read)}\n".encode() + read)
+    except OSError:  # packed in a program of its own, or closed to this user
+        return None
     return text.hexdigest() if found else None
 
 

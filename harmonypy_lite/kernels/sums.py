@@ -73,9 +73,9 @@ def sum_levels(A, shift, codes, tilt, sigma, start, scale, first, rest, energy):
             for i in range(lo, hi):
                 if i == lo or not same_further_levels(codes, i - 1, i):
                     multiply_tilts(codes, i, tilt, joint)
+                    for k in range(sigma.size if sigma.size > 1 else 0):
+                        spread[0, k] = joint[0, k] * sigma[k]
                 total[i - lo] = multiply_row(A, i, joint, 0, part, 0)
-                for k in range(sigma.size if sigma.size > 1 else 0):
-                    spread[0, k] = joint[0, k] * sigma[k]
                 if sigma.size > 1:
                     width[i - lo] = dot(A, i, spread, 0)
                 inverse = np.float32(1.0) / total[i - lo]

@@ -179,9 +179,8 @@ def level_effects(
     """Return W (K, B, d) of levels whose clusters have these intercepts."""
     factor = np.where(kept, 1.0 / np.where(kept, O + penalties, 1.0), 0.0)
     W = np.empty_like(S)
-    for k, own in enumerate(
-        W
-    ):  # cluster by cluster, so that what is made on the way stays in cache
+    # cluster by cluster, so that what is made on the way stays in cache
+    for k, own in enumerate(W):
         np.multiply(O[k][:, None], intercept[k], out=own)
         np.subtract(S[k], own, out=own)
         own *= factor[k][:, None]

@@ -88,7 +88,7 @@ def record_of(run: AnnData | Mapping[str, Any]) -> Mapping[str, Any]:
     if by_round is None or "entropy_by_round" not in record:
         raise InvalidInput(
             "The record in uns['harmony'] lacks the terms of the objective in each round (an older "
-            "version wrote it): integrate again."
+            "version wrote it, or a federated run): integrate again."
         )
     return record
 

@@ -64,7 +64,7 @@ class Runs:
         self._opened: tuple[Any, opening.Opening] | None = None
 
     def run(self, params: HarmonyParams) -> Run:
-        """Integrate with these parameters, but for their `rng` and `n_jobs`."""
+        """Integrate with these parameters, but for their `rng`."""
         setting = setting_for(params, self._design)
         rng = np.random.default_rng(self._seed)
         block_seed = int(rng.integers(2**63))
