@@ -298,11 +298,11 @@ class ChunkwiseCells:
     def _fill(self, tables: MomentTables) -> None:
         tables.fill([partial(self._add_moments, span) for span in self._all_spans()])
 
-    def _add_moments(self, span: Span, tables: Tables) -> None:
+    def _add_moments(self, span: Span, tables: Tables, covariates: slice = slice(None)) -> None:
         for piece in self._pieces(span):
             affinities = self._affinities(piece, self._in_force[piece.block])
             codes, combination = self._codes(piece), self._combination(piece)
-            z, groups = self._z(piece), self._groups(piece)
+            z, groups = self._z(piece), self._groups(piece)[covariates]
             self._work.add_moments(affinities, codes, groups, z, combination, tables)
 
     def _sum_squares(self, span: Span) -> np.ndarray:

@@ -142,7 +142,7 @@ class InMemoryCells(ChunkwiseCells):
             return
         further = self._all_spans() if self._n_covariates > 1 else []
         tables.fill(
-            [partial(self._add_further, span) for span in further],
+            [partial(self._add_moments, span, covariates=slice(1, None)) for span in further],
             of_owned=[partial(self._add_strip, strip) for strip in self._strips],
         )
 
@@ -155,13 +155,6 @@ class InMemoryCells(ChunkwiseCells):
             codes, combination = self._arrangement.codes[rows], self._arrangement.combination[rows]
             z = self._cells[rows]
             self._work.add_moments(affinities, codes, [groups], z, combination, tables)
-
-    def _add_further(self, span: Span, tables: Tables) -> None:
-        for chunk in self._chunks(span):
-            affinities = self._affinities(chunk, self._in_force[chunk.block])
-            codes, combination = self._codes(chunk), self._combination(chunk)
-            z, groups = self._z(chunk), self._groups(chunk)[1:]
-            self._work.add_moments(affinities, codes, groups, z, combination, tables)
 
     def _gather_span(self, span: Span) -> None:
         z = self._cells[self._rows(span)]

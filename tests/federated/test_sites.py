@@ -438,19 +438,18 @@ def test_commands__go_from_plan_to_result(tmp_path: Path) -> None:
             assert re.search(rf"{path.name}: .*\n(  .*\n)*?  {name}, ", sent), (path, name)
 
 
-def test_apply__before_the_end_says_what_is_missing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("A.h5ad", "is not over: combined message 2 is due"),
+        ("A1.h5ad", r"There is no file .*A1\.h5ad\. Did you mean .*A\.h5ad"),
+    ],
+    ids=["before the end", "a file that is not there"],
+)
+def test_apply__says_what_is_missing(tmp_path: Path, file: str, said: str) -> None:
     sites.make(tmp_path, 240, 4)
     steps.init(tmp_path / "run", plan())
-    args = ["fed", "apply", str(tmp_path / "run"), str(tmp_path / "A.h5ad"), "--site", "A", "-i"]
+    args = ["fed", "apply", str(tmp_path / "run"), str(tmp_path / file), "--site", "A", "-i"]
     found = CliRunner().invoke(program, args, prog_name="harmonypy-lite")
     assert found.exit_code == 2
-    assert "is not over: combined message 2 is due" in found.stderr
-
-
-def test_apply__names_a_file_that_is_not_there(tmp_path: Path) -> None:
-    sites.make(tmp_path, 240, 4)
-    steps.init(tmp_path / "run", plan())
-    args = ["fed", "apply", str(tmp_path / "run"), str(tmp_path / "A1.h5ad"), "--site", "A", "-i"]
-    found = CliRunner().invoke(program, args, prog_name="harmonypy-lite")
-    assert found.exit_code == 2
-    assert re.search(r"There is no file .*A1\.h5ad\. Did you mean .*A\.h5ad", found.stderr)
+    assert re.search(said, found.stderr)
