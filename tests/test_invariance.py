@@ -13,11 +13,11 @@ import pytest
 import twin
 
 from harmonypy_lite import run
-from harmonypy_lite.cells import arrangement, chunk, in_memory
+from harmonypy_lite.cells import arrangement, chunk, in_memory, moments
 from harmonypy_lite.cells.in_memory import InMemoryCells
 from harmonypy_lite.design import design_from_columns
 from harmonypy_lite.kernels import jit, lanes
-from harmonypy_lite.method import blocks, loop
+from harmonypy_lite.method import blocks, loop, rules
 from harmonypy_lite.method.passes import Assign, Reassign
 from harmonypy_lite.method.rules import setting_for
 from harmonypy_lite.params import HarmonyParams
@@ -108,6 +108,9 @@ def test_moments__summed_in_strips_of_levels_give_the_same_bytes(
 ) -> None:
     Z, frame = twin.simulated(3000, 10, layout)
     by_chunk = integrate(Z, frame, block_proportion=0.3, memory="lean")
+    # several pieces of each table, too
+    monkeypatch.setattr(moments, "_LEVELS", 2)
+    monkeypatch.setattr(moments, "_COMBINATIONS", 5)
     monkeypatch.setattr(
         in_memory,
         "_strips",
@@ -227,6 +230,14 @@ def test_theta_zero__changes_the_penalty_by_exactly_nothing(flavor: str) -> None
     both, one = (s.penalty(Table(s.theta.size, observed)) for s in settings)  # type: ignore[arg-type]
     assert not both[:, 3:].any()
     assert both[:, :3].tobytes() == one.tobytes()
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_penalty__is_the_same_in_pieces(flavor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Z, frame = twin.simulated(600, 7, "crossed")
+    whole = integrate(Z, frame, flavor=flavor, n_clusters=5)
+    monkeypatch.setattr(rules, "_NEAR", 10)
+    assert_same_bytes(whole, integrate(Z, frame, flavor=flavor, n_clusters=5))
 
 
 def test_theta_zero__leaves_the_assignments_of_a_block_alone() -> None:
