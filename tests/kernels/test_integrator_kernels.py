@@ -239,6 +239,45 @@ def test_lanes__take_rows_of_any_width(width):
 
 
 @kernel
+def multiplied_and_shared(A, T, product, factor, sums, scale, out):
+    total = lanes.multiply_row(A, 1, T, 1, product, 0)
+    lanes.share_out(product, 0, factor, sums, scale, out, 1)
+    return total
+
+
+@pytest.mark.parametrize("width", [16, 17, 31, 32, 100])
+def test_lanes__multiply_a_row_and_share_it_out_once(width):
+    draws = np.random.default_rng(width)
+    A, T = (draws.random((2, width)).astype(np.float32) for _ in range(2))
+    product, sums = np.zeros((1, width), np.float32), np.ones((1, width), np.float32)
+    out = np.ones((2, width), np.int64)
+    total = multiplied_and_shared(A, T, product, np.float32(0.5), sums, np.float32(1024), out)
+    wanted = A[1] * T[1]
+    assert total == pytest.approx(wanted.sum(), rel=1e-5)
+    np.testing.assert_array_equal(product[0], wanted)
+    np.testing.assert_allclose(sums[0], 1 + 0.5 * wanted, rtol=1e-6)
+    np.testing.assert_array_equal(out[0], 1)
+    np.testing.assert_array_equal(out[1], 1 + (0.5 * wanted * 1024).astype(np.int64))
+
+
+def test_sum_levels__adds_up_assignments_to_three_covariates():
+    draws = np.random.default_rng(3)
+    n, n_levels, width = 40, 9, 20
+    codes = np.column_stack([np.zeros(n), draws.integers(1, 4, n), draws.integers(4, 9, n)])
+    codes = codes[np.lexsort(codes.T[::-1])].astype(np.int32)
+    A, tilt = (draws.random((m, width)).astype(np.float32) for m in (n, n_levels))
+    R = A * tilt[codes].prod(axis=1)
+    R /= R.sum(axis=1, keepdims=True)
+    first, rest = np.zeros((2, width), np.int64), np.zeros((n_levels, width), np.int64)
+    shift, sigma, energy = np.zeros(n, np.float32), np.ones(1, np.float32), np.zeros(2)
+    start = np.array([0, 25, n])
+    sums.sum_levels(A, shift, codes, tilt, sigma, start, np.float32(SCALE), first, rest, energy)
+    np.testing.assert_allclose(first / SCALE, [R[:25].sum(axis=0), R[25:].sum(axis=0)], rtol=1e-5)
+    wanted = [R[(codes[:, 1:] == b).any(axis=1)].sum(axis=0) for b in range(n_levels)]
+    np.testing.assert_allclose(rest / SCALE, wanted, rtol=1e-5, atol=1e-7)
+
+
+@kernel
 def add_fixed_rows(X, scale, out):
     for i in range(X.shape[0]):
         lanes.add_fixed(X, i, scale, out, i)
