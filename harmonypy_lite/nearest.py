@@ -10,10 +10,10 @@ from harmonypy_lite.threads import map_threads
 _ROWS, _COLUMNS = 256, 2048  # one block of products: 2 MB, shared-cache size
 
 
-def nearest(cells: np.ndarray, reference: np.ndarray, k: int) -> np.ndarray:
-    """Return (n, k) the places of the `k` nearest cells of the reference, in no order.
+def nearest(cells: np.ndarray, reference: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (n, k) places of the `k` nearest cells of the reference, and (n, k) their distances.
 
-    Distances are compared in single precision.
+    In no order. Distances are of single precision, in units of the largest coordinate.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def nearest(cells: np.ndarray, reference: np.ndarray, k: int) -> np.ndarray:
     Examples
     --------
     >>> line = np.arange(9.0)[:, None]
-    >>> np.sort(nearest(np.array([[2.1], [9.0]]), line, 2), axis=1).tolist()
+    >>> np.sort(nearest(np.array([[2.1], [9.0]]), line, 2)[0], axis=1).tolist()
     [[2, 3], [7, 8]]
     """
     n, d = reference.shape
@@ -40,7 +40,8 @@ def nearest(cells: np.ndarray, reference: np.ndarray, k: int) -> np.ndarray:
     columns[:d, :n] = -y.T
     columns[d, :n] = np.einsum("ij,ij->i", y, y, dtype=np.float64) / 2
     rows = np.concatenate([x, np.ones((len(x), 1), np.float32)], axis=1)
-    out = np.empty((len(x), k), np.int32)
+    out, squared = np.empty((len(x), k), np.int32), np.empty((len(x), k), np.float32)
+    length_2 = np.einsum("ij,ij->i", x, x, dtype=np.float64).astype(np.float32)
 
     def search(first: int) -> None:
         own = rows[first : first + _ROWS]
@@ -56,6 +57,9 @@ def nearest(cells: np.ndarray, reference: np.ndarray, k: int) -> np.ndarray:
         values[np.arange(values.shape[1]) >= length[:, None]] = np.inf
         nearest_first = np.argpartition(values, k - 1, axis=1)[:, :k]
         out[first : first + _ROWS] = np.take_along_axis(places, nearest_first, axis=1)
+        squared[first : first + _ROWS] = np.take_along_axis(values, nearest_first, axis=1)
 
     map_threads(search, range(0, len(x), _ROWS))
-    return out
+    # a surrogate is |y|^2 / 2 - x.y
+    squared = np.maximum(2 * squared + length_2[:, None], 0)
+    return out, np.sqrt(squared)

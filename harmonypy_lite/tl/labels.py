@@ -12,6 +12,7 @@ from harmonypy_lite.embedding import as_embedding
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.lookup import check_basis, check_columns
 from harmonypy_lite.method.doubt import BEYOND, calibrate, cluster_distance, doubt
+from harmonypy_lite.method.votes import halfway, shares
 from harmonypy_lite.model import HarmonyModel
 from harmonypy_lite.nearest import nearest
 from harmonypy_lite.threads import Workers
@@ -31,18 +32,19 @@ def transfer_labels(
     label_key: str,
     *,
     basis: str = "X_pca_harmony",
-    n_neighbors: int = 15,
+    n_neighbors: int = 20,
     batch_key: str | None = None,
     unknown: bool = True,
     beyond: float = BEYOND,
 ) -> None:
     """Carry labels over to new cells from their neighbours among the reference's.
 
-    Writes to ``query.obs``: ``LABEL_transferred``, the commonest label among the neighbours;
-    ``LABEL_probability``, its share of them; and, with `unknown`, ``LABEL_doubt``, how far out the
-    cell is. Above 1 its label is "unknown": its direction in the PCA, before any move, is then
-    further from every type than nearly all cells of a batch are that is left out of the reference,
-    after what the cell's whole batch is further out was taken off.
+    Writes to ``query.obs``: ``LABEL_transferred``, the label with most votes of the neighbours,
+    whose votes weigh less the further away they are, in distances that are shortened along what
+    differs inside types; ``LABEL_probability``, its share of the votes; and, with `unknown`,
+    ``LABEL_doubt``, how far out the cell is. Above 1 its label is "unknown": its direction in the
+    PCA, before any move, is then further from every type than nearly all cells of a batch are that
+    is left out of the reference, after what the cell's whole batch is further out was taken off.
 
     A type that is close to one of the reference, such as CD8 beside CD4 T cells, takes its name, as
     does one that is nearly all of the query. Where the reference has one batch, or types of one
@@ -138,11 +140,12 @@ def _cells(adata: AnnData, basis: str) -> np.ndarray:
 def probabilities(
     query: np.ndarray, reference: np.ndarray, code: np.ndarray, n_labels: int, k: int
 ) -> np.ndarray:
-    """Return (n, T) the share of each label among the `k` nearest cells of the reference."""
-    out = np.zeros((len(query), n_labels))
-    for column in code[nearest(query, reference, k)].T:
-        out[np.arange(len(query)), column] += 1 / k
-    return out
+    """Return (n, T) the share of each label in the votes of the `k` nearest cells."""
+    with Workers(1):  # the bytes of a product may depend on the threads of BLAS
+        metric = halfway(reference, code, n_labels).astype(query.dtype)
+        x, y = query @ metric, reference @ metric
+    near, distance = nearest(x, y, min(k + 1, len(reference)))
+    return shares(code[near], distance, n_labels)
 
 
 def _doubts(
