@@ -115,7 +115,9 @@ def test_parameters_and_design__import_no_heavy_package(name: str) -> None:
 def test_numba__is_known_in_the_kernels_alone() -> None:
     users = {name for name in FILES if "numba" in imported(name)}
     others = {"run.py", "compilation.py"}  # its version, and how long it compiled for
-    inside = {f"kernels/{name}.py" for name in ("__init__", "jit", "cache", "lanes", "product")}
+    inside = {
+        f"kernels/{name}.py" for name in ("__init__", "jit", "cache", "lanes", "marks", "product")
+    }
     assert users <= inside | others
 
 

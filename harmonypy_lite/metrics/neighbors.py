@@ -7,6 +7,7 @@ nearer cell was missed; rows without proof (ties, duplicates) are searched again
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.kernels import knn
+from harmonypy_lite.kernels import knn, strips
 from harmonypy_lite.metrics.inputs import as_embedding, at_safe_scale, whole_number
 from harmonypy_lite.threads import map_threads, worker_count
 
@@ -22,8 +23,6 @@ Method = Literal["auto", "exact", "pynndescent"]
 
 EXACT_UP_TO = 200_000
 """Cells up to which ``method="auto"`` searches exactly: there it is also the faster way."""
-
-_ROWS, _COLUMNS = 256, 2048  # one block of products: 2 MB, shared-cache size
 
 
 @dataclass(frozen=True)
@@ -239,7 +238,7 @@ class _Product(NamedTuple):
 
     points: NDArray[np.floating]  # (N, d), measured in float64
     queries: NDArray[np.float32]  # (N, d + 1), centred
-    columns: NDArray[np.float32]  # (d + 1, N padded); padding is infinitely far
+    columns: NDArray[np.float32]  # (S, d + 1, LANES)
     half_norm: NDArray[np.float64]  # (N,)
     rounding: float
 
@@ -251,56 +250,44 @@ def _exact(embedding: NDArray[np.floating], k: int, n_jobs: int | None) -> Neigh
     found = knn.Found(
         np.empty((n_cells, k), np.int32), np.empty((n_cells, k)), np.empty(n_cells, np.bool_)
     )
+    candidates = min(k + max(16, k // 8), n_cells - 1)
+    together = strips.rows_together(product.columns)
+    own = threading.local()
 
-    def search(first_row: int) -> None:
-        _search_rows(product, first_row, found)
+    def search(first: int) -> None:
+        if not hasattr(own, "room"):
+            own.room = strips.room_for(candidates, len(product.columns))
+        _search_rows(product, slice(first, first + together), candidates, own.room, found)
 
-    map_threads(search, range(0, n_cells, _ROWS), n_jobs)
+    map_threads(search, range(0, n_cells, together), n_jobs)
     _search_again(product.points, np.flatnonzero(~found.certified), found, n_jobs)
     found.distances[...] /= scale
     return Neighbors(found.indices, found.distances, False, "exact")
 
 
 def _prepare(points: NDArray[np.floating]) -> _Product:
-    n_cells, dims = points.shape
-    padded = -(-n_cells // knn.LANES) * knn.LANES
     centred = (points - points.mean(axis=0, dtype=np.float64)).astype(np.float32)
-    half_norm = np.einsum("ij,ij->i", centred, centred, dtype=np.float64) / 2
-    columns = np.zeros((dims + 1, padded), np.float32)
-    columns[:dims, :n_cells] = -centred.T
-    columns[dims] = np.inf
-    columns[dims, :n_cells] = half_norm
-    queries = np.concatenate([centred, np.ones((n_cells, 1), np.float32)], axis=1)
+    columns, half_norm = strips.as_strips(centred)
     # gamma of a sum of d + 1 products, with room for the rounding of the operands themselves
-    return _Product(points, queries, columns, half_norm, (dims + 16) * 2.0**-23)
+    rounding = (points.shape[1] + 16) * 2.0**-23
+    return _Product(points, strips.as_rows(centred), columns, half_norm, rounding)
 
 
-def _search_rows(product: _Product, first_row: int, found: knn.Found) -> None:
-    """Search all columns for `_ROWS` cells; fills their rows of `found`."""
-    n_cells, k = found.indices.shape
-    rows = min(_ROWS, n_cells - first_row)
-    candidates = min(k + max(16, k // 8), n_cells - 1)
-    values = np.empty((rows, 3 * candidates + knn.LANES), np.float32)
-    places = np.empty(values.shape, np.int32)
-    length, bar = np.zeros(rows, np.int64), np.full(rows, np.inf, np.float32)
-    queries = product.queries[first_row : first_row + rows]
-    room = np.empty(rows * _COLUMNS, np.float32)
-    for first in range(0, product.columns.shape[1], _COLUMNS):
-        columns = product.columns[:, first : first + _COLUMNS]
-        block = room[: rows * columns.shape[1]].reshape(rows, -1)
-        np.matmul(queries, columns, out=block)
-        own = np.arange(max(first, first_row), min(first + block.shape[1], first_row + rows))
-        block[own - first_row, own - first] = np.inf
-        knn.keep_nearest(block, first, candidates, values, places, length, bar)
+def _search_rows(
+    product: _Product, cells: slice, candidates: int, room: strips.Room, found: knn.Found
+) -> None:
+    """Search all columns for some cells; fills their rows of `found`."""
+    rows = product.queries[cells]
+    values, places = strips.candidates_for(len(rows), candidates)
+    strips.search(rows, product.columns, cells.start, candidates, room, values, places)
     knn.refine(
         product.points,
-        first_row,
+        cells.start,
         candidates,
         product.half_norm,
         product.rounding,
         values,
         places,
-        length,
         found,
     )
 

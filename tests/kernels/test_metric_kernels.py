@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 from worlds import frozen
 
-from harmonypy_lite.kernels import distances, groups, kbet, knn, lisi, nearest, overlap
+from harmonypy_lite.kernels import (
+    distances,
+    groups,
+    kbet,
+    knn,
+    lisi,
+    marks,
+    nearest,
+    overlap,
+    strips,
+)
+from harmonypy_lite.kernels.jit import kernel
 
 
 def empty(n_cells, k):
@@ -24,24 +35,48 @@ def rng():
 def test_cut_back__leaves_the_smallest_in_front(rng, m):
     values, places = rng.integers(0, 9, 40).astype(np.float32), np.arange(40)
     before = values.copy()
-    largest = knn.cut_back(values, places, 40, m)
+    largest = strips.cut_back(values, places, 40, m)
     assert sorted(values[:m]) == sorted(before)[:m]
     assert largest == max(values[:m])
     np.testing.assert_array_equal(before[places], values)
 
 
-def test_keep_nearest__keeps_what_a_sort_keeps(rng):
-    surrogate = rng.normal(size=(3, 5 * knn.LANES)).astype(np.float32)
-    values = np.empty((3, 8 + knn.LANES), np.float32)
-    places, length = np.empty(values.shape, np.int32), np.zeros(3, np.int64)
-    bar = np.full(3, np.inf, np.float32)
-    for first in (0, 2 * knn.LANES):
-        last = 2 * knn.LANES if first == 0 else surrogate.shape[1]
-        block = frozen(np.ascontiguousarray(surrogate[:, first:last]))
-        knn.keep_nearest(block, first, 8, values, places, length, bar)
-    for row in range(3):
-        knn.cut_back(values[row], places[row], length[row], 8)
-        assert set(places[row, :8]) == set(np.argsort(surrogate[row])[:8])
+@pytest.mark.parametrize(("m", "own"), [(8, 10**6), (8, 60), (40, 10**6)])
+def test_search__keeps_what_a_sort_keeps(rng, m, own):
+    points = rng.integers(-2, 3, (5 * strips.LANES - 7, 3)).astype(np.float32)  # many ties
+    x = frozen(points[60 : 60 + 67] + np.float32(0.25))
+    columns, half_norm = strips.as_strips(frozen(points))
+    room = strips.room_for(m, len(columns))
+    room = room._replace(block=room.block[: 2 * len(room.length)])  # two strips at a time
+    values, places = strips.candidates_for(len(x), m)
+    strips.search(strips.as_rows(x), columns, own, m, room, values, places)
+    surrogate = half_norm - x @ points.T
+    if own < len(points):
+        surrogate[np.arange(len(x)), own + np.arange(len(x))] = np.inf
+    assert all(len(set(row)) == m for row in places[:, :m].tolist())
+    found = np.sort(np.take_along_axis(surrogate, places[:, :m], axis=1), axis=1)
+    np.testing.assert_allclose(found, np.sort(surrogate, axis=1)[:, :m], atol=1e-5)
+    np.testing.assert_allclose(np.sort(values[:, :m], axis=1), found, atol=1e-5)
+
+
+def test_marks__are_the_bits_of_a_comparison(rng):
+    X = rng.normal(size=(2, marks.MARKED + 5)).astype(np.float32)
+    wanted = np.flatnonzero(X[1, 5:] < 0.5)
+
+    @kernel
+    def walk(X, found):
+        left, n = marks.below(X, 1, 5, np.float32(0.5)), 0
+        found[-1] = marks.count(left)
+        while left != np.uint64(0):
+            found[n] = marks.first_mark(left)
+            n += 1
+            left = marks.without_first(left)
+
+    found = np.full(marks.MARKED + 1, -1)
+    walk(frozen(X), found)
+    np.testing.assert_array_equal(found[: wanted.size], wanted)
+    assert (found[wanted.size : -1] == -1).all()
+    assert found[-1] == wanted.size
 
 
 @pytest.mark.parametrize(("rounding", "certified"), [(0.0, True), (1e3, False)])
@@ -53,8 +88,7 @@ def test_refine__sorts_measures_and_doubts(rng, rounding, certified):
     places = np.argsort(surrogate, axis=1)[:, 9::-1].astype(np.int32).copy()
     values = np.take_along_axis(surrogate, places, axis=1).astype(np.float32)
     found = empty(30, 4)
-    length = np.full(30, 10)
-    knn.refine(points, 0, 10, half_norm, rounding, values, places, length, found)
+    knn.refine(points, 0, 10, half_norm, rounding, values, places, found)
     exact = empty(30, 4)
     knn.nearest_by_differences(points, np.arange(30), exact)
     np.testing.assert_array_equal(found.indices, exact.indices)
