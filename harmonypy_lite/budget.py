@@ -44,6 +44,10 @@ class Load:
         N, d, K, B, C, and threads.
     item_bytes
         Bytes of a number of the input.
+    affinity_bytes
+        Bytes of an affinity that is kept.
+    n_combinations
+        Combinations of the levels of several covariates, at most; 0 for one covariate.
     """
 
     n_cells: int
@@ -53,16 +57,19 @@ class Load:
     n_covariates: int
     n_threads: int
     item_bytes: int = 4
+    affinity_bytes: int = 4
+    n_combinations: int = 0
 
     def memory(self, mode: str) -> int:
         """Return the bytes that the process needs at its peak."""
         tables = 8 * self.n_clusters * self.n_levels
         tables *= self.n_dims * (self.n_threads + 2) + 2 * _N_BLOCKS
+        tables += 8 * self.n_clusters * self.n_combinations * (self.n_threads + 1)
         if mode == "scratch":
             return _PROGRAM + _BATCHES + tables
         cell = (self.item_bytes + 4) * self.n_dims + _PER_CELL + _PER_COVARIATE * self.n_covariates
         if mode == "fast":
-            cell += 4 * self.n_clusters
+            cell += self.affinity_bytes * self.n_clusters
         return _PROGRAM + tables + self.n_cells * cell
 
     def disk(self, mode: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from harmonypy_lite.embedding import check_shape
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.files import appending
 from harmonypy_lite.files.inputs import Inputs, Stacked
+from harmonypy_lite.method.rules import affinity_bytes
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import Progress, Replay, plain_parameters, versions
 from harmonypy_lite.scratch import folder_of, scratch_folder
@@ -91,13 +93,21 @@ class Done:
     replay: Replay | None = None
 
 
-def load_of(embedding: Any, request: Request, n_levels: int) -> Load:
-    """Return the sizes that decide how the cells are held."""
+def load_of(embedding: Any, request: Request, levels: Design | None = None) -> Load:
+    """Return the sizes that decide how the cells are held.
+
+    While levels are not known: tables of a few are small beside the cells.
+    """
     check_shape(embedding.shape)
     n, d = (int(size) for size in embedding.shape)
     threads, item = worker_count(request.params.n_jobs), np.dtype(embedding.dtype).itemsize
-    n_clusters = request.params.clusters_for(n)
-    return Load(n, d, n_clusters, n_levels, len(request.keys), threads, item)
+    K, C = request.params.clusters_for(n), len(request.keys)
+    n_levels, n_combinations = 2 * C, 0
+    if levels is not None:
+        n_levels = max(levels.n_levels, 1)
+        n_combinations = min(n, math.prod(map(len, levels.levels))) if C > 1 else 0
+    kept = affinity_bytes(request.params, n, C)
+    return Load(n, d, K, n_levels, C, threads, item, kept, n_combinations)
 
 
 @contextlib.contextmanager
@@ -107,8 +117,7 @@ def executed(inputs: Inputs, request: Request, close: Callable[[], None]) -> Ite
     asked = request.memory
     if asked is None and request.params.memory != "fast":
         asked = request.params.memory
-    # levels are not known before the columns are read; tables of a few are small beside the cells
-    choice = choose(load_of(embedding, request, 2 * len(request.keys)), asked)
+    choice = choose(load_of(embedding, request), asked)
     if request.resume:
         choice = replace(choice, mode="scratch")
     if choice.mode != "scratch":
@@ -126,7 +135,7 @@ def _in_memory(
     codes = np.empty((inputs.n_cells, len(request.keys)), np.int32)
     design = design_of(inputs, request, codes)
     design = replace(design, codes=design.codes[0 : inputs.n_cells])
-    choice = choose(load_of(embedding, request, design.n_levels), asked, may_stream=False)
+    choice = choose(load_of(embedding, request, design), asked, may_stream=False)
     Z = embedding[0 : inputs.n_cells]
     close()
     params = replace(request.params, memory=choice.mode)
@@ -152,7 +161,7 @@ def _on_disk(
 ) -> Iterator[Done]:
     from harmonypy_lite.stream import integrate_stream
 
-    load, n_keys = load_of(embedding, request, 2 * len(request.keys)), len(request.keys)
+    load, n_keys = load_of(embedding, request), len(request.keys)
     needed = load.disk("scratch") + request.space
     with contextlib.ExitStack() as stack:
         identity = _identity(request)

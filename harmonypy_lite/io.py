@@ -264,7 +264,7 @@ def plan_files(
         for store in inputs.stores:
             _check_store(store, keys, basis, False)
         design = design_of(inputs, request, np.empty((inputs.n_cells, len(keys)), np.int32))
-        load = load_of(inputs.embedding(basis), request, max(design.n_levels, 1))
+        load = load_of(inputs.embedding(basis), request, design)
     return load, choose(load, memory)
 
 
@@ -316,7 +316,7 @@ def _preprocessed(
     _check_before_pca(batches, request.missing, target)
     made = _pca(store, batches, request.basis, layer)
     embedding: Any = made.obsm[request.basis]
-    choice = choose(load_of(embedding, request, 2), request.memory, may_stream=False)
+    choice = choose(load_of(embedding, request), request.memory, may_stream=False)
     if choice.mode == "scratch":
         choice = replace(choice, mode="lean")
     params = replace(request.params, memory=choice.mode)

@@ -219,7 +219,7 @@ def _terms(
         design.n_levels,
         setting.sigma,
         setting.rules.moving_centroids,
-        setting.steep,
+        setting.form,
         unit_above(largest),
         setting if setting.params.sync == "batch" else None,
     )

@@ -16,7 +16,7 @@ from harmonypy_lite.files.tables import Array
 from harmonypy_lite.genes import GeneSpace, gene_arrays, genes_of
 from harmonypy_lite.method.blocks import number_of_blocks
 from harmonypy_lite.method.model import Reference
-from harmonypy_lite.method.rules import RULES, Setting
+from harmonypy_lite.method.rules import RULES, Form, Setting, form_of
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import Replay
 
@@ -48,6 +48,7 @@ def header_of(
         "n_steps": len(replay.steps),
         "n_blocks": _n_blocks(setting.params, setting.n_cells),
         "block_seed": replay.block_seed,
+        "affinities": setting.form.name,
         "params": params,
         "covariates": list(design.covariates),
         "levels": [list(names) for names in design.levels],
@@ -165,6 +166,7 @@ def parts_of(
         level_size=arrays["level_size"],
         level_share=arrays["level_size"] / n_cells,
         covariates=tuple(design.level_slices()),
+        form=_form(header, params, design, arrays["theta"]),
     )
     replay = Replay(setting, list(_steps(setting, arrays)), _number(header, "block_seed", 2**63, 0))
     reference = Reference(
@@ -186,6 +188,16 @@ def _params(header: Mapping[str, Any]) -> HarmonyParams:
     if not isinstance(given, dict) or not set(given) <= names:
         raise InvalidInput("params are not those of this version")
     return HarmonyParams(**given).resolved()
+
+
+def _form(
+    header: Mapping[str, Any], params: HarmonyParams, design: Design, theta: np.ndarray
+) -> Form:
+    if "affinities" not in header:  # a model from before there were halves; the design has no cells
+        return form_of(RULES[params.flavor], theta, design, header["n_clusters"])
+    if header["affinities"] not in Form.__members__:
+        raise InvalidInput(f"affinities are {header['affinities']!r}, of {list(Form.__members__)}")
+    return Form[header["affinities"]]
 
 
 def _design(header: Mapping[str, Any], level_size: np.ndarray) -> Design:
@@ -213,7 +225,7 @@ def _design(header: Mapping[str, Any], level_size: np.ndarray) -> Design:
 def _steps(
     setting: Setting, arrays: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[list[InForce], np.ndarray]]:
-    work = ChunkWork(setting.sigma, setting.theta.size, setting.n_cells, steep=setting.steep)
+    work = ChunkWork(setting.sigma, setting.theta.size, setting.n_cells, form=setting.form)
     tables = (arrays[name] for name in ("centroids", "log_tilt", "effects"))
     for Y, tilts, W in zip(*tables, strict=True):
         yield [work.in_force_again(Y, log_tilt) for log_tilt in tilts], W

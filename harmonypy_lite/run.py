@@ -25,7 +25,7 @@ from harmonypy_lite.method import blocks, loop, opening, start
 from harmonypy_lite.method.history import History
 from harmonypy_lite.method.loop import Outcome
 from harmonypy_lite.method.passes import Cells, Correct
-from harmonypy_lite.method.rules import Setting, setting_for
+from harmonypy_lite.method.rules import Form, Setting, setting_for
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.shortfalls import shortfalls, warn_of_shortfalls
 from harmonypy_lite.threads import Workers
@@ -219,19 +219,14 @@ def _integrate(
     rng = np.random.default_rng(setting.params.rng)
     block_seed = int(rng.integers(2**63))
     keep = setting.params.memory == "fast"
-    if keep and setting.steep and not setting.rules.moving_centroids:
+    if keep and setting.form is Form.WITH_PENALTY and not setting.rules.moving_centroids:
         log.info("Penalties are too steep to keep affinities: memory='lean' is in force.")
     sample = start.sample_cells(len(Z), setting.n_clusters, rng)
     with Workers(setting.params.n_jobs) as workers:
         hold = holder(block_seed, workers, keep=keep)
-        # Neither is work for several threads: they run beside each other. The start on this one,
-        # for a pool's thread keeps 16 MB of what it freed.
-        steps: list[Callable[[], Any]] = [
-            lambda: opening.open_run(Z[sample], design.take(sample), setting, rng, hold),
-            lambda: hold(Z, design, setting),
-        ]
         release_freed()
-        opened, cells = workers.map(lambda step: step(), steps)
+        opened = opening.open_run(Z[sample], design.take(sample), setting, rng, hold)
+        cells = hold(Z, design, setting)
         release_freed()
         if replay is not None:
             replay.block_seed = block_seed
@@ -290,7 +285,7 @@ def _hold(
         np.diff(design.offsets).tolist(),
         setting.sigma,
         directions=setting.rules.moving_centroids,
-        steep=setting.steep,
+        form=setting.form,
         keep=keep,
         workers=workers,
     )

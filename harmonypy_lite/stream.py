@@ -265,7 +265,7 @@ def _hold(
         design.n_levels,
         setting.sigma,
         directions=setting.rules.moving_centroids,
-        steep=setting.steep,
+        form=setting.form,
         workers=workers,
         folder=folder,
     )

@@ -43,6 +43,14 @@ REAL_SETS = (
 )
 
 
+@pytest.fixture(params=["single", "half"])
+def numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Hold affinities in single precision, as of few cells, and then in halves, as of many."""
+    if request.param == "half":
+        monkeypatch.setattr("harmonypy_lite.method.rules._MANY", 0)
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """Return the root of the repository."""

@@ -61,6 +61,7 @@ def test_batch__is_what_sites_find_that_write_letters(
     assert np.abs(found.embedding - exact.embedding).max() > 1e-3 * Z.std(), "not another scheme"
 
 
+@pytest.mark.usefixtures("numbers")
 @pytest.mark.parametrize("memory", ["fast", "lean"])
 @pytest.mark.parametrize("n_jobs", [1, 3])
 def test_batch__gives_the_same_bytes_for_threads_and_memory(memory: str, n_jobs: int) -> None:

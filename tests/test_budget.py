@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,15 @@ def test_choose__takes_half_of_what_is_available(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(budget, "available_memory", lambda: 2 * MILLION.memory("lean"))
     assert choose(MILLION).mode == "lean"
     assert choose(MILLION).allowed == MILLION.memory("lean")
+
+
+def test_load__counts_affinities_and_combinations_of_levels() -> None:
+    halves = replace(MILLION, affinity_bytes=2)
+    assert MILLION.memory("fast") - halves.memory("fast") == 200 * 10**6
+    assert MILLION.memory("lean") == halves.memory("lean")
+    crossed = replace(MILLION, n_combinations=1000)
+    for mode in budget.MODES:
+        assert crossed.memory(mode) - MILLION.memory(mode) == 3 * 8 * 100 * 1000
 
 
 def test_load__memory_on_disk_does_not_grow_with_the_cells() -> None:

@@ -95,6 +95,7 @@ def test_dask__on_a_cluster_gives_the_bytes_of_memory(n: int, flavor: str) -> No
     assert_same(Z, frame, params, PARTITIONS[n])
 
 
+@pytest.mark.usefixtures("numbers")
 @pytest.mark.usefixtures("client")
 @pytest.mark.parametrize(
     "how",

@@ -19,7 +19,7 @@ from harmonypy_lite.design import design_from_columns
 from harmonypy_lite.kernels import jit, lanes
 from harmonypy_lite.method import blocks, loop, rules
 from harmonypy_lite.method.passes import Assign, Reassign
-from harmonypy_lite.method.rules import setting_for
+from harmonypy_lite.method.rules import Form, setting_for
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import Integration, integrate_embedding
 from harmonypy_lite.threads import Workers
@@ -72,6 +72,7 @@ def backend(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Iterator[None]:
         yield
 
 
+@pytest.mark.usefixtures("numbers")
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("flavor", FLAVORS)
 @pytest.mark.parametrize("layout", ["many", "crossed"])
@@ -83,6 +84,7 @@ def test_threads__give_the_same_bytes(flavor: str, layout: str, n_jobs: int) -> 
     assert_same_bytes(one, integrate(Z, frame, **arguments, n_jobs=n_jobs))
 
 
+@pytest.mark.usefixtures("numbers")
 def test_threads__give_the_same_bytes_for_real_chunks() -> None:
     Z, frame = twin.simulated(12_000, 10, "many")
     arguments = {"block_proportion": 0.9, "max_iter_harmony": 2}
@@ -90,6 +92,7 @@ def test_threads__give_the_same_bytes_for_real_chunks() -> None:
     assert_same_bytes(one, integrate(Z, frame, **arguments, n_jobs=3))
 
 
+@pytest.mark.usefixtures("numbers")
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("layout", ["one", "three"])
 @pytest.mark.parametrize("n_jobs", [1, 3])
@@ -100,6 +103,7 @@ def test_affinities__kept_or_recomputed_give_the_same_bytes(layout: str, n_jobs:
     assert_same_bytes(kept, again)
 
 
+@pytest.mark.usefixtures("numbers")
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("layout", ["many", "crossed", "three"])
 @pytest.mark.parametrize("n_jobs", [1, 3])
@@ -232,6 +236,7 @@ def test_theta_zero__changes_the_penalty_by_exactly_nothing(flavor: str) -> None
     assert both[:, :3].tobytes() == one.tobytes()
 
 
+@pytest.mark.usefixtures("numbers")
 @pytest.mark.parametrize("flavor", FLAVORS)
 def test_penalty__is_the_same_in_pieces(flavor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Z, frame = twin.simulated(600, 7, "crossed")
@@ -256,7 +261,7 @@ def test_theta_zero__leaves_the_assignments_of_a_block_alone() -> None:
                 counts,
                 np.full(5, 0.1),
                 directions=False,
-                steep=False,
+                form=Form.SINGLE,
                 keep=True,
                 workers=workers,
             )
@@ -284,6 +289,7 @@ def test_kernels__do_not_depend_on_where_arrays_lie() -> None:
         assert len(seen) == 1, K
 
 
+@pytest.mark.usefixtures("numbers")
 @pytest.mark.parametrize("layout", ["one", "crossed"])
 def test_run__repeats_to_the_byte_in_a_used_memory(layout: str) -> None:
     Z, frame = twin.simulated(300, 7, layout)
@@ -295,6 +301,7 @@ def test_run__repeats_to_the_byte_in_a_used_memory(layout: str) -> None:
     assert len(results) == 1
 
 
+@pytest.mark.usefixtures("numbers")
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("flavor", FLAVORS)
 @pytest.mark.parametrize("layout", ["one", "three"])
@@ -311,6 +318,7 @@ def test_replay__gives_the_same_bytes(flavor: str, layout: str, theta: float) ->
     assert integrate(Z, frame, flavor=flavor, theta=theta, block_proportion=0.3).replay is None
 
 
+@pytest.mark.usefixtures("numbers")
 def test_replay__some_of_the_cells_give_the_same_bytes_whatever_levels_they_have() -> None:
     Z, frame = twin.simulated(2500, 7, "three")
     result = integrate(Z, frame, record=True)
@@ -335,6 +343,7 @@ def test_replay__assignments_are_those_of_the_reference(flavor: str, layout: str
     np.testing.assert_allclose(R, wanted.R, atol=2e-5)
 
 
+@pytest.mark.usefixtures("numbers")
 @pytest.mark.parametrize("flavor", FLAVORS)
 @pytest.mark.parametrize("layout", ["many", "crossed", "three"])
 def test_tables__add_up_to_the_sizes_of_levels(flavor: str, layout: str) -> None:
@@ -408,7 +417,7 @@ def test_steep_penalties__handled_in_logarithms_equal_the_reference_in_the_mild_
     flavor: str, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Z, frame = twin.simulated(400, 7, layout)
-    with backend(monkeypatch, steep=True):
+    with backend(monkeypatch, form=Form.WITH_PENALTY):
         found, wanted = twin.both(
             Z, frame, flavor=flavor, n_clusters=8, tol_clustering=0.0, max_iter_harmony=4
         )

@@ -35,6 +35,7 @@ def path(fitted: Harmony, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fitted.save(tmp_path_factory.mktemp("model") / "m.h5", X)
 
 
+@pytest.mark.usefixtures("numbers")
 @pytest.mark.parametrize("options", [{}, {"flavor": "harmony1"}, {"flavor": "pooled"}])
 def test_model__gives_training_cells_back_to_the_byte_in_any_order(options, tmp_path) -> None:
     second = np.array(["u", "v"])[np.arange(N) % 2]
@@ -145,6 +146,7 @@ DAMAGE = {
     "add up": lambda file: retext(file, n_cells=N + 1),
     "params are not": lambda file: retext(file, params={"gamma": 1}),
     "sigma must be": lambda file: put(file, "sigma", data=np.full(6, -1.0)),
+    "affinities are": lambda file: retext(file, affinities="DOUBLE"),
     "block_seed": lambda file: retext(file, block_seed=-1),
 }
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import twin
 
+from harmonypy_lite.method import rules
+
 FLAVORS = ("harmony2", "harmony1")
 LAYOUTS = tuple(twin.LAYOUTS)
 
@@ -146,6 +148,23 @@ def test_run__agrees_for_number_of_rounds(flavor: str, rounds: int) -> None:
 @pytest.mark.parametrize("proportion", [0.003, 0.3, 1.0])
 def test_run__agrees_for_block_proportion(flavor: str, proportion: float) -> None:
     check("crossed", flavor=flavor, n_clusters=8, block_proportion=proportion)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("seed", range(3))
+def test_run__with_affinities_of_eleven_bits_agrees_to_as_many(
+    layout: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "_MANY", 0)
+    Z, frame = twin.simulated(400, 7, layout, seed)
+    # rounds that end at a threshold would end elsewhere
+    found, wanted = twin.both(Z, frame, tol_clustering=0.0, early_stop=False, max_iter_harmony=5)
+    assert found.outcome is not None
+    error = np.abs(found.embedding - wanted.Z_corr).max(axis=0) / Z.std(axis=0)
+    assert 1e-6 < error.max() < 1e-3
+    np.testing.assert_allclose(found.outcome.O, wanted.O, rtol=1e-3, atol=2e-3)
+    objective = found.outcome.history.objective
+    np.testing.assert_allclose(objective, wanted.objective_harmony, rtol=1e-4, atol=2e-2)
 
 
 @pytest.mark.parametrize("flavor", FLAVORS)

@@ -83,6 +83,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, n_passes: int) -> Any:
     return patch
 
 
+@pytest.mark.usefixtures("numbers")
 @pytest.mark.parametrize("layout", ["one", "three"])
 @pytest.mark.parametrize("flavor", ["harmony2", "harmony1"])
 def test_resume__gives_the_same_bytes_from_every_pass(

@@ -55,6 +55,7 @@ def assert_same_as_in_memory(
         assert found.summary | without_time == wanted.summary | without_time
 
 
+@pytest.mark.usefixtures("numbers")
 @pytest.mark.parametrize("flavor", FLAVORS)
 @pytest.mark.parametrize("layout", ["one", "many", "crossed", "three"])
 def test_stream__gives_the_same_bytes_as_memory(tmp_path: Path, flavor: str, layout: str) -> None:

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from harmonypy_lite.kernels import jit, lanes
+from harmonypy_lite.kernels import halves, jit, lanes, vectors
 from harmonypy_lite.kernels.vector_math import log32
 
 
@@ -25,8 +25,16 @@ def _log(x: np.ndarray, out: np.ndarray) -> None:
 
 def computed(x: np.ndarray) -> np.ndarray:
     """exp(x), for any number of entries: a row has a vector of them at least."""
-    row = np.resize(x, max(x.size, lanes.LANES))[None]
+    row = np.resize(x, max(x.size, vectors.LANES))[None]
     out = np.empty_like(row)
+    _exp(row, out)
+    return out[0, : x.size]
+
+
+def halved(x: np.ndarray) -> np.ndarray:
+    """exp(x) in 16 bits."""
+    row = np.resize(x, max(x.size, vectors.LANES))[None]
+    out = np.empty(row.shape, np.uint16)
     _exp(row, out)
     return out[0, : x.size]
 
@@ -35,6 +43,25 @@ def ulps(x: np.ndarray) -> np.ndarray:
     """Error of exp in units of the last place of the true value."""
     exact = np.exp(x.astype(np.float64))
     return np.abs(computed(x) - exact) / np.spacing(exact.astype(np.float32))
+
+
+def test_exp__in_halves_is_the_nearest_of_eleven_bits() -> None:
+    x = np.append(np.linspace(-44.3, 0, 400_001), [-1e-8, -1e-7, -0.0]).astype(np.float32)
+    exact = np.exp(x.astype(np.float64))
+    assert np.abs(halves.from_half(halved(x)) / exact - 1).max() < 2.0**-11 * 1.001
+    np.testing.assert_array_equal(halved(x), halves.to_half(computed(x)))
+    assert (halved(x[-3:]) == 65535).all()
+
+
+def test_exp__in_halves_ends_at_the_smallest() -> None:
+    x = np.array([-44.4, -50, -87, -1e3, -1e30, -np.inf], np.float32)
+    assert (halved(x) <= 1).all()
+
+
+def test_halves__come_back_from_single_precision() -> None:
+    every = np.arange(65536, dtype=np.uint16)
+    np.testing.assert_array_equal(halves.to_half(halves.from_half(every)), every)
+    assert (np.diff(halves.from_half(every)) > 0).all()
 
 
 @pytest.mark.parametrize(("low", "high"), [(-20, 0), (-1, 0), (-1e-3, 0)])

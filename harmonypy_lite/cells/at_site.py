@@ -23,8 +23,6 @@ class SiteCells(InMemoryCells):
         Number of blocks.
     setting
         With the levels of this site, and N of the whole data.
-    steep
-        Whether any site's penalties may leave the range of single precision.
     workers
         Threads.
     """
@@ -37,7 +35,6 @@ class SiteCells(InMemoryCells):
         n_blocks: int,
         setting: Setting,
         *,
-        steep: bool,
         workers: Workers,
     ) -> None:
         n_levels = setting.level_size.size
@@ -49,8 +46,8 @@ class SiteCells(InMemoryCells):
             [n_levels],
             setting.sigma,
             directions=False,
-            steep=steep,
+            form=setting.form,
             keep=False,
             workers=workers,
         )
-        self._work = ChunkWork(setting.sigma, n_levels, setting.n_cells, steep=steep)
+        self._work = ChunkWork(setting.sigma, n_levels, setting.n_cells, form=setting.form)

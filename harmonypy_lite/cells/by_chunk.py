@@ -39,6 +39,7 @@ from harmonypy_lite.method.passes import (
     SumExcluded,
     SumMoments,
 )
+from harmonypy_lite.method.rules import Form
 from harmonypy_lite.threads import Workers
 
 
@@ -65,10 +66,12 @@ class ChunkwiseCells:
         (K,) widths of the clusters.
     directions
         Whether assignments carry R'u.
-    steep
-        Whether penalties may leave the range of single precision once exponentiated.
+    form
+        How affinities are held.
     workers
         Threads; closed by :meth:`close`.
+    head_start
+        Cells of a block that the caller works through while another thread wakes.
     """
 
     def __init__(
@@ -79,8 +82,9 @@ class ChunkwiseCells:
         sigma: np.ndarray,
         *,
         directions: bool,
-        steep: bool,
+        form: Form,
         workers: Workers,
+        head_start: int = 0,
     ) -> None:
         self._arrangement, self._workers = arrangement, workers
         self.n_blocks = len(arrangement.block_levels)
@@ -88,7 +92,8 @@ class ChunkwiseCells:
         self._n_covariates = arrangement.combinations.shape[1]
         self._directions = directions
         self._unit = 1.0
-        self._work = ChunkWork(sigma, n_levels, shape[0], steep=steep)
+        self._work = ChunkWork(sigma, n_levels, shape[0], form=form)
+        self._head_start = head_start
         self._spans = [self._split_block(b) for b in range(self.n_blocks)]
         self._in_force: list[InForce] = []
         self._squares: np.ndarray | None = None
@@ -207,11 +212,16 @@ class ChunkwiseCells:
     # How the cells are cut.
 
     def _split_block(self, block: int) -> list[Span]:
-        first, last = self._arrangement.block_chunks[block : block + 2]
-        rows = self._rows(Span(block, first, last))
-        parts = max(1, min(self._workers.count, last - first, (rows.stop - rows.start) // CHUNK))
-        cuts = np.linspace(first, last, parts + 1).astype(int)
-        return [Span(block, int(a), int(b)) for a, b in itertools.pairwise(cuts)]
+        """Return what each thread does of a block; the first has begun before others are awake."""
+        first, last = (int(chunk) for chunk in self._arrangement.block_chunks[block : block + 2])
+        start = self._arrangement.chunk_start[first : last + 1]
+        n = int(start[-1] - start[0])
+        worth = (n - self._head_start) // (CHUNK + self._head_start)
+        parts = max(1, min(self._workers.count, last - first, worth))
+        wanted = start[0] + self._head_start + (n - self._head_start) * np.arange(1, parts) / parts
+        inner = first + np.searchsorted((start[1:] + start[:-1]) / 2, wanted)
+        cuts = [first, *np.clip(inner, first + 1, last - 1).tolist(), last]
+        return [Span(block, a, b) for a, b in itertools.pairwise(cuts) if a < b or parts == 1]
 
     def _all_spans(self) -> list[Span]:
         return [span for spans in self._spans for span in spans]

@@ -11,7 +11,7 @@ import math
 import threading
 from collections.abc import Sequence
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from harmonypy_lite.kernels.lanes import row_width
 from harmonypy_lite.kernels.product import padded
 from harmonypy_lite.kernels.rows import unit_rows
 from harmonypy_lite.kernels.weights import NO_MEMBERS, Groups
+from harmonypy_lite.method.rules import Form
 from harmonypy_lite.method.totals import FixedPoint
 
 #: Distance of the clusters that only fill up a vector. The bounds of sigma and theta keep all
@@ -96,11 +97,11 @@ class Scratch(threading.local):
     def __init__(self) -> None:
         self._arrays: dict[str, np.ndarray] = {}
 
-    def array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """Return a float32 array of `shape` with anything in it."""
+    def array(self, name: str, shape: tuple[int, ...], kind: Any = np.float32) -> np.ndarray:
+        """Return an array of `shape` with anything in it; of a name always the same kind."""
         size = math.prod(shape)
         if name not in self._arrays or self._arrays[name].size < size:
-            self._arrays[name] = np.empty(size, np.float32)
+            self._arrays[name] = np.empty(size, kind)
         return self._arrays[name][:size].reshape(shape)
 
 
@@ -113,16 +114,17 @@ class ChunkWork:
         (K,) widths of the clusters.
     n_levels, n_cells
         B, and N of the whole data.
-    steep
-        Whether penalties may leave the range of single precision once exponentiated.
+    form
+        How affinities are held.
     """
 
-    def __init__(self, sigma: np.ndarray, n_levels: int, n_cells: int, *, steep: bool) -> None:
+    def __init__(self, sigma: np.ndarray, n_levels: int, n_cells: int, *, form: Form) -> None:
         self.fixed = FixedPoint(n_cells)
         self._blocks_apart, self._cells_apart = blocks_apart(n_cells), cells_apart(n_cells)
         self.sigma = sigma.astype(np.float32)
-        self.steep = steep
         self.scratch = Scratch()
+        self._with_penalty = form is Form.WITH_PENALTY
+        self._affinity_type = np.uint16 if form is Form.HALF else np.float32
         self.row_width = row_width(sigma.size)
         self._slope = pad_rows(2.0 / sigma)
         self._offset = np.where(self._slope > 0, self._slope, _FAR).astype(np.float32)[None]
@@ -150,6 +152,10 @@ class ChunkWork:
         np.exp(log_tilt, out=out[:, : self.sigma.size])
         return out
 
+    def new_affinities(self, n: int) -> np.ndarray:
+        """Return (n, L) numbers of the kind that affinities are held in, with anything in them."""
+        return np.empty((n, self.row_width), self._affinity_type)
+
     def affinities(
         self,
         z_hat: np.ndarray,
@@ -160,10 +166,10 @@ class ChunkWork:
     ) -> Affinities:
         """Return the affinities of the cells z_hat, in `A` and `shift` where these are given."""
         if A is None or shift is None:
-            A = self.scratch.array("A", (len(z_hat), self.row_width))
+            A = self.scratch.array("A", (len(z_hat), self.row_width), self._affinity_type)
             shift = self.scratch.array("shift", (len(z_hat),))
         target = self._target(in_force)
-        if not self.steep:
+        if not self._with_penalty:
             affinity_kernels.affinity(z_hat, target, A, shift)
             return Affinities(A, shift, in_force.tilt)
         affinity_kernels.tempered(z_hat, target, codes, in_force.log_tilt, A, shift)

@@ -1,9 +1,9 @@
 """The cells in memory, in two ways that give the same bytes.
 
-*Kept affinities*: per cell z and its affinities to the K clusters, so that a round of clustering is
-one read of memory. *Recomputed affinities*: per cell only z_hat; affinities are made anew, a chunk
-at a time. Centroids that move in every round, and penalties too steep for single precision, leave
-nothing to keep.
+*Kept affinities*: per cell z and its affinities to the K clusters (2 bytes each where there are
+many, see `rules.Form`), so that a round of clustering is one read of memory. *Recomputed
+affinities*: per cell only z_hat; affinities are made anew, a chunk at a time. Centroids that move
+in every round, and penalties too steep for single precision, leave nothing to keep.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from harmonypy_lite.cells.by_chunk import ChunkwiseCells, Span
 from harmonypy_lite.cells.chunk import Affinities, InForce, Sums, unit_above
 from harmonypy_lite.cells.moments import MomentTables, Tables
 from harmonypy_lite.kernels import rows as row_kernels
+from harmonypy_lite.method.rules import Form
 from harmonypy_lite.threads import Workers
 
 #: Levels whose moments are summed up together: of 50 dimensions and 100 clusters they take 640 KB.
 _STRIP = 16
 #: Tables of no more levels (2.6 MB) are left to the cache as they come.
 _FEW = 4 * _STRIP
+#: Cells whose affinities are read in about the time that it takes to wake a thread.
+_HEAD_START = 4096
 
 
 class InMemoryCells(ChunkwiseCells):
@@ -43,10 +46,10 @@ class InMemoryCells(ChunkwiseCells):
         (C,) levels of each covariate, whether all of them have cells here or not.
     sigma
         (K,) widths of the clusters.
-    directions, steep, workers
+    directions, form, workers
         As in `ChunkwiseCells`.
     keep
-        Whether affinities may be kept (4 K bytes a cell).
+        Whether affinities may be kept (2 K bytes a cell, or 4 K).
     """
 
     def __init__(
@@ -59,25 +62,26 @@ class InMemoryCells(ChunkwiseCells):
         sigma: np.ndarray,
         *,
         directions: bool,
-        steep: bool,
+        form: Form,
         keep: bool,
         workers: Workers,
     ) -> None:
         n, d = Z.shape
         self._arrangement: Arrangement
         arrangement = arrange(codes, block, n_blocks, level_counts)
+        self._keep = keep and not directions and form is not Form.WITH_PENALTY
+        # Kept affinities of one covariate are worked on in place, without scratch memory.
+        self._tiled = self._keep and codes.shape[1] == 1
         super().__init__(
             arrangement,
             (n, d),
             sum(level_counts),
             sigma,
             directions=directions,
-            steep=steep,
+            form=form,
             workers=workers,
+            head_start=_HEAD_START if self._tiled else 0,
         )
-        self._keep = keep and not directions and not steep
-        # Kept affinities of one covariate are worked on in place, without scratch memory.
-        self._tiled = self._keep and codes.shape[1] == 1
         self._strip_levels = first_levels(level_counts)
         self._strips = _strips(arrangement, self._strip_levels, workers.count) if self._keep else []
         self._Z, self._order_in = Z, arrangement.order
@@ -85,7 +89,7 @@ class InMemoryCells(ChunkwiseCells):
         # z in kept mode, z_hat otherwise: what the mode reads in every pass.
         self._cells = np.empty((n, d), np.float32)
         self._workers.map(self._gather_span, self._all_spans())
-        self._A = np.empty((n, self._work.row_width), np.float32) if self._keep else None
+        self._A = self._work.new_affinities(n) if self._keep else None
         self._shift = np.empty(n, np.float32) if self._keep else None
 
     def assignments(self) -> np.ndarray:

@@ -69,7 +69,7 @@ class DaskCells(ChunkwiseCells):
             terms.n_levels,
             terms.sigma,
             directions=terms.directions,
-            steep=terms.steep,
+            form=terms.form,
             workers=Workers(1),
         )
         self._unit = terms.unit

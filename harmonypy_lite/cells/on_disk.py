@@ -22,6 +22,7 @@ from harmonypy_lite.cells.counted import Census, Counted, Walk
 from harmonypy_lite.cells.row_file import RowFile
 from harmonypy_lite.kernels import rows as row_kernels
 from harmonypy_lite.method.passes import Assign, Correct, CorrectAndAssign, Reassign
+from harmonypy_lite.method.rules import Form
 from harmonypy_lite.threads import Workers
 
 
@@ -36,7 +37,7 @@ class OnDiskCells(ChunkwiseCells):
         d and B.
     sigma
         (K,) widths of the clusters.
-    directions, steep, workers
+    directions, form, workers
         As in `InMemoryCells`.
     folder
         Where the files are, or will be.
@@ -50,7 +51,7 @@ class OnDiskCells(ChunkwiseCells):
         sigma: np.ndarray,
         *,
         directions: bool,
-        steep: bool,
+        form: Form,
         workers: Workers,
         folder: Path,
     ) -> None:
@@ -62,7 +63,7 @@ class OnDiskCells(ChunkwiseCells):
             n_levels,
             sigma,
             directions=directions,
-            steep=steep,
+            form=form,
             workers=workers,
         )
         shape = (self._counted.n_cells, n_dims)

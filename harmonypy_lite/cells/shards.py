@@ -19,7 +19,7 @@ from harmonypy_lite.cells.moments import MomentTables
 from harmonypy_lite.method import loop
 from harmonypy_lite.method.apart import ApartComposition
 from harmonypy_lite.method.passes import Assign, Assigned, CorrectAndAssign, Reassign, Turn
-from harmonypy_lite.method.rules import Setting
+from harmonypy_lite.method.rules import Form, Setting
 from harmonypy_lite.threads import Workers
 
 
@@ -32,7 +32,7 @@ class Terms(NamedTuple):
     n_levels: int
     sigma: np.ndarray  # (K,)
     directions: bool
-    steep: bool
+    form: Form
     unit: float
     setting: Setting | None = None  # of a run whose shards are whole levels and take turns alone
 
@@ -115,7 +115,7 @@ class Shard(ChunkwiseCells):
             terms.n_levels,
             terms.sigma,
             directions=terms.directions,
-            steep=terms.steep,
+            form=terms.form,
             workers=workers,
         )
         self._unit = terms.unit

@@ -279,8 +279,7 @@ class HarmonySite:
         place = sum(sum(census.sizes[s]) for s in before) + np.arange(len(self._Z))
         n_blocks = blocks.number_of_blocks(plan.params.block_proportion, census.n_cells)
         block = blocks.block_of_cells(place, n_blocks, block_seed(plan))
-        how: dict[str, Any] = {"steep": whole.steep, "workers": self._workers}
-        cells = SiteCells(self._Z, self._codes, block, n_blocks, setting, **how)
+        cells = SiteCells(self._Z, self._codes, block, n_blocks, setting, workers=self._workers)
         return Tables(cells, setting, Y, n_blocks)
 
     def remember(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -6,24 +6,29 @@ from typing import Any
 
 import numpy as np
 
+from harmonypy_lite.kernels.halves import LOWEST, from_half, to_half
 from harmonypy_lite.kernels.vector_math import EXP_LOWEST
+
+
+def _numbers(rows: np.ndarray) -> np.ndarray:
+    return from_half(rows) if rows.dtype == np.uint16 else rows
 
 
 def dot(A: np.ndarray, i: int, T: np.ndarray, b: int) -> np.float32:
     """sum_k A[i, k] T[b, k]."""
-    return np.float32(A[i] @ T[b])
+    return np.float32(_numbers(A[i]) @ T[b])
 
 
 def dot_four(A: np.ndarray, i: int, T: np.ndarray, b: int, out: np.ndarray, j: int) -> None:
     """out[j + r] = sum_k A[i + r, k] T[b, k], r < 4."""
-    out[j : j + 4] = A[i : i + 4] @ T[b]
+    out[j : j + 4] = _numbers(A[i : i + 4]) @ T[b]
 
 
 def add_rows(rows: int) -> Any:
     """Return what adds so many weighted rows."""
 
     def add_rows(A: np.ndarray, i: int, weight: np.ndarray, j: int, out: np.ndarray) -> None:
-        out[: A.shape[1]] += weight[j : j + rows] @ A[i : i + rows]
+        out[: A.shape[1]] += weight[j : j + rows] @ _numbers(A[i : i + rows])
 
     return add_rows
 
@@ -32,14 +37,14 @@ def scale_row(
     A: np.ndarray, i: int, T: np.ndarray, b: int, factor: np.float32, out: np.ndarray, j: int
 ) -> None:
     """out[j] = A[i] T[b] factor."""
-    out[j, : A.shape[1]] = A[i] * T[b] * factor
+    out[j, : A.shape[1]] = _numbers(A[i]) * T[b] * factor
 
 
 def multiply_row(
     A: np.ndarray, i: int, T: np.ndarray, b: int, out: np.ndarray, j: int
 ) -> np.float32:
     """out[j] = A[i] T[b]; returns the sum."""
-    out[j] = A[i] * T[b]
+    out[j] = _numbers(A[i]) * T[b]
     return np.float32(out[j].sum())
 
 
@@ -60,7 +65,11 @@ def line_max(X: np.ndarray, i: int, slope: np.ndarray, offset: np.ndarray, b: in
 
 def exp_row(X: np.ndarray, i: int, shift: np.float32, out: np.ndarray, j: int) -> None:
     """out[j] = exp(X[i] - shift)."""
-    out[j] = np.exp(np.maximum(X[i, : out.shape[1]] - shift, EXP_LOWEST))
+    below = X[i, : out.shape[1]] - shift
+    if out.dtype == np.uint16:
+        out[j] = to_half(np.exp(np.maximum(below, np.float32(LOWEST))))
+    else:
+        out[j] = np.exp(np.maximum(below, EXP_LOWEST))
 
 
 def add_fixed(X: np.ndarray, i: int, scale: np.floating[Any], out: np.ndarray, j: int) -> None:

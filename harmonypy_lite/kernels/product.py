@@ -22,7 +22,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from harmonypy_lite.kernels.jit import kernel
-from harmonypy_lite.kernels.lanes import LANES, integer
+from harmonypy_lite.kernels.vectors import LANES, integer
 
 #: Rows that are multiplied at a time, and cells in one single-precision sum at most.
 TILE = 256

@@ -81,7 +81,8 @@ def steepness_harmony2(
 ) -> np.ndarray:
     """Bound, per level, on how far P_kb can differ between two clusters.
 
-    P <= theta log 2 where the level is absent; where it is alone O = n, E = n Pr, and
-    P >= -theta log((1 + Pr) / (2 Pr)).
+    P <= theta log 2 where the level is absent. -P = theta log((O + E + 1) / (2E + 1)) with E = n Pr
+    and O <= min(n, N_b) is largest where the whole level is alone in a cluster, O = n = N_b.
     """
-    return theta * np.log1p(1 / level_share)
+    E = level_size * level_share
+    return theta * np.log(2 * (level_size + E + 1) / (2 * E + 1))

@@ -97,7 +97,7 @@ def open_run(
     """
     K, how = setting.n_clusters, setting.params.start
     if how == "kmeans":
-        return Opening(start.start_centroids(sample, K, rng), None)
+        return Opening(start.start_centroids(sample, K, rng, setting.params.n_jobs), None)
     means = level_means(sample, design.codes, setting.covariates)
     if how == "centred":
         return _moved(sample, design, means, K, rng)

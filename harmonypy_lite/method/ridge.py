@@ -83,10 +83,13 @@ def level_weights(O: np.ndarray, moments: Moments) -> np.ndarray:
     if moments.combinations is None or moments.weight is None:
         return O
     out = np.zeros(O.shape)
-    columns = _columns(moments.combinations)
-    for k, weight in enumerate(moments.weight):
-        for column in columns:
-            out[k] += np.bincount(column, weight, O.shape[1])
+    for column in _columns(moments.combinations):
+        start = np.flatnonzero(np.diff(column, prepend=-1))
+        if (column[start[1:]] > column[start[:-1]]).all():  # sorted: adding up runs is faster
+            out[:, column[start]] = np.add.reduceat(moments.weight, start, axis=1)
+            continue
+        for own, weight in zip(out, moments.weight, strict=True):
+            own += np.bincount(column, weight, O.shape[1])
     return out
 
 

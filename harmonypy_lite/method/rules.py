@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 
@@ -14,9 +15,13 @@ from harmonypy_lite.method.pooled import Pooling
 from harmonypy_lite.method.totals import Composition
 from harmonypy_lite.params import HarmonyParams
 
-#: exp(-87) is the smallest normal number in single precision. What a penalty within this bound can
-#: lift from below it stays under exp(60 - 87), which is nothing beside a sum of 1.
-_MILD = 60.0
+#: exp(-87) is the smallest normal number in single precision, exp(-44) the smallest of 16 bits.
+#: What a penalty within these bounds can lift from below stays under exp(60 - 87) and
+#: exp(30 - 44), which is nothing beside a sum of 1.
+_MILD, _MILDER = 60.0, 30.0
+#: So many affinities (40,000 cells, 100 clusters) no longer fit a cache, and each round reads them
+#: from memory. Fewer are held in single precision, which takes no longer then.
+_MANY = 4_000_000
 
 #: A fixed ridge penalty for each cell, below which the levels of several covariates could not be
 #: told apart in double precision: of what cells are moved by, 1e-15 cells / penalty is lost.
@@ -25,6 +30,14 @@ _LEAST_LAMBDA = 1e-11
 
 #: Numbers of a table that are worked on at a time: what a formula makes on its way stays in cache.
 _NEAR = 12_800
+
+
+class Form(Enum):
+    """How affinities are held: the numbers that R is formed from, by the penalties to come."""
+
+    HALF = "16 bits, of 11 of them significant, from exp(-44) to 1"
+    SINGLE = "single precision"
+    WITH_PENALTY = "single precision, penalties added to their logarithms: nothing to keep"
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,8 @@ class Setting:
         (B,) after the tau discount, and (K,).
     ridge_lambda
         (B,) fixed penalties, or None for alpha E_kb.
+    form
+        How affinities are held.
     """
 
     rules: Rules
@@ -112,12 +127,7 @@ class Setting:
     level_size: np.ndarray
     level_share: np.ndarray
     covariates: tuple[slice, ...]
-
-    @property
-    def steep(self) -> bool:
-        """Whether exp(P) may leave the range of single precision."""
-        bound = self.rules.steepness(self.theta, self.level_size, self.level_share)
-        return sum(float(bound[levels].max()) for levels in self.covariates) > _MILD
+    form: Form
 
     @property
     def prune_threshold(self) -> float | None:
@@ -126,13 +136,17 @@ class Setting:
 
     def penalty(self, table: Composition) -> np.ndarray:
         """Return P (K, B) for the composition as it stands."""
-        O, n = table.O, table.n
+        # to as many digits as affinities have
+        kind = np.float32 if self.form is Form.HALF else np.float64
+        O, n, share, theta = (
+            x.astype(kind, copy=False) for x in (table.O, table.n, self.level_share, self.theta)
+        )
         P = np.empty_like(O)
         step = max(1, _NEAR // self.n_clusters)
         for first in range(0, self.theta.size, step):
             some = slice(first, first + step)
-            E = formulas.expected(n, self.level_share[some])
-            P[:, some] = self.rules.penalty(O[:, some], E, self.theta[some])
+            E = formulas.expected(n, share[some])
+            P[:, some] = self.rules.penalty(O[:, some], E, theta[some])
         return P
 
     def ridge_penalties(self, table: Composition) -> np.ndarray | Pooling:
@@ -178,19 +192,49 @@ def setting_for(params: HarmonyParams, design: Design) -> Setting:
     fixed = rules.fixed_lambda if params.ridge_lambda is None else params.ridge_lambda
     ridge_lambda = None if fixed is None else design.per_level("ridge_lambda", fixed)
     _check_lambda(ridge_lambda, design)
-    theta = design.per_level("theta", params.theta)
+    theta = formulas.discounted_theta(
+        design.per_level("theta", params.theta), design.level_size, K, params.tau
+    )
     return Setting(
         rules=rules,
         params=params,
         n_cells=design.n_cells,
         n_clusters=K,
-        theta=formulas.discounted_theta(theta, design.level_size, K, params.tau),
+        theta=theta,
         sigma=np.broadcast_to(sigma, (K,)).copy(),
         ridge_lambda=ridge_lambda,
         level_size=design.level_size,
         level_share=design.level_share,
         covariates=tuple(design.level_slices()),
+        form=form_of(rules, theta, design, K),
     )
+
+
+def form_of(rules: Rules, theta: np.ndarray, design: Design, n_clusters: int) -> Form:
+    """Return how affinities are held: in the shortest numbers that pay and that penalties fit."""
+    bound = rules.steepness(theta, design.level_size, design.level_share)
+    steepness = sum(float(bound[levels].max()) for levels in design.level_slices())
+    return _form(rules, steepness, design.n_cells * n_clusters)
+
+
+def affinity_bytes(params: HarmonyParams, n_cells: int, n_covariates: int) -> int:
+    """Return the bytes of an affinity, at most, for covariates of which nothing is known yet."""
+    theta = params.theta if isinstance(params.theta, Mapping) else {"": params.theta}
+    largest = max(float(np.max(each)) for each in theta.values())
+    # no level is steeper than one of this many cells
+    size = np.array([max(1.0, np.sqrt(n_cells / 2))])
+    rules = RULES[params.flavor]
+    steepness = rules.steepness(np.array([largest]), size, size / n_cells)[0] * n_covariates
+    return 2 if _form(rules, steepness, n_cells * params.clusters_for(n_cells)) is Form.HALF else 4
+
+
+def _form(rules: Rules, steepness: float, n_affinities: int) -> Form:
+    if steepness > _MILD:
+        return Form.WITH_PENALTY
+    # Where centroids move in every round, affinities are never read again.
+    if n_affinities < _MANY or rules.moving_centroids or steepness > _MILDER:
+        return Form.SINGLE
+    return Form.HALF
 
 
 def _check_lambda(ridge_lambda: np.ndarray | None, design: Design) -> None:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import numpy as np
 
 from harmonypy_lite.method.formulas import unit_rows
+from harmonypy_lite.threads import Workers
 
 #: Cells per cluster that the start looks at; more do not improve it.
 CELLS_PER_CLUSTER = 256
 _LLOYD_ITERATIONS = 10
 #: Cells whose cosines are held at a time.
-_AT_ONCE = 4096
+_AT_ONCE = 2048
 #: As many starts as make together about so many clusters; at most 8, at least 1.
 _CLUSTERS_TRIED = 160
 #: Share of the centroids that are drawn evenly from the cells.
@@ -32,8 +33,10 @@ def sample_cells(n_cells: int, n_clusters: int, rng: np.random.Generator) -> np.
     return np.sort(rng.choice(n_cells, size, replace=False, shuffle=False))
 
 
-def start_centroids(sample: np.ndarray, n_clusters: int, rng: np.random.Generator) -> np.ndarray:
-    """Return (K, d) unit centroids from the rows of `sample` (n, d).
+def start_centroids(
+    sample: np.ndarray, n_clusters: int, rng: np.random.Generator, n_jobs: int | None = 1
+) -> np.ndarray:
+    """Return (K, d) unit centroids from the rows of `sample` (n, d), made by `n_jobs` threads.
 
     Rows of length zero have no direction and are left out.
     """
@@ -44,19 +47,20 @@ def start_centroids(sample: np.ndarray, n_clusters: int, rng: np.random.Generato
     if len(U) == 0:
         return np.eye(1, sample.shape[1]).repeat(n_clusters, axis=0)
     n_starts = max(1, min(8, _CLUSTERS_TRIED // n_clusters))
-    starts = [_spherical_k_means(U, n_clusters, rng) for _ in range(n_starts)]
+    with Workers(n_jobs) as workers:
+        starts = [_spherical_k_means(U, n_clusters, rng, workers) for _ in range(n_starts)]
     Y = max(starts, key=lambda start: start[1])[0]
     return unit_rows(Y.astype(np.float64))
 
 
 def _spherical_k_means(
-    U: np.ndarray, n_clusters: int, rng: np.random.Generator
+    U: np.ndarray, n_clusters: int, rng: np.random.Generator, workers: Workers
 ) -> tuple[np.ndarray, float]:
     """Return centroids, and the sum of the cosines of the cells to the nearest before the last."""
-    Y = U[_seed(U, n_clusters, rng)]
+    Y = U[_seed(U, n_clusters, rng, workers)]
     tightness = 0.0
     for _ in range(_LLOYD_ITERATIONS):
-        nearest, cosine = _nearest(U, Y)
+        nearest, cosine = _nearest(U, Y, workers)
         tightness = float(cosine.sum(dtype=np.float64))
         moved = _mean_directions(U, nearest, Y)
         if np.array_equal(moved, Y):
@@ -65,19 +69,22 @@ def _spherical_k_means(
     return Y, tightness
 
 
-def _nearest(U: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(U: np.ndarray, Y: np.ndarray, workers: Workers) -> tuple[np.ndarray, np.ndarray]:
     """Return the nearest centroid of each cell (n,), and the cosine to it."""
     nearest, most = np.empty(len(U), np.intp), np.empty(len(U), U.dtype)
-    for first in range(0, len(U), _AT_ONCE):
+
+    def find(first: int) -> None:
         part = slice(first, first + _AT_ONCE)
         cosine = U[part] @ Y.T
         most[part] = cosine.max(axis=1)
         # as cosine.argmax, which is slower
         nearest[part] = (cosine == most[part, None]).argmax(axis=1)
+
+    workers.map(find, range(0, len(U), _AT_ONCE))
     return nearest, most
 
 
-def _seed(U: np.ndarray, n_clusters: int, rng: np.random.Generator) -> np.ndarray:
+def _seed(U: np.ndarray, n_clusters: int, rng: np.random.Generator, workers: Workers) -> np.ndarray:
     """Draw three quarters of the centroids evenly, then the rest one by one, far from those before.
 
     Greedy k-means++ (Arthur and Vassilvitskii 2007): of a few candidates, drawn with a chance that
@@ -85,13 +92,16 @@ def _seed(U: np.ndarray, n_clusters: int, rng: np.random.Generator) -> np.ndarra
     """
     n_even = min(max(1, int(n_clusters * _EVEN_SHARE)), len(U))
     chosen = [int(i) for i in rng.choice(len(U), n_even, replace=False, shuffle=False)]
-    distance = np.maximum(1 - _nearest(U, U[chosen])[1], 0)
+    distance = np.maximum(1 - _nearest(U, U[chosen], workers)[1], 0)
     n_candidates = 2 + int(np.log(n_clusters))
     for _ in range(n_clusters - n_even):
         cumulative = np.cumsum(distance, dtype=np.float64)
         drawn = np.searchsorted(cumulative, rng.random(n_candidates) * cumulative[-1], "right")
         candidates = np.minimum(drawn, len(U) - 1)
-        after = np.minimum(distance, np.maximum(1 - U[candidates] @ U.T, 0))
+        after = U[candidates] @ U.T
+        np.subtract(1, after, out=after)
+        np.maximum(after, U.dtype.type(0), out=after)
+        np.minimum(after, distance, out=after)
         best = int(after.sum(axis=1).argmin())
         chosen.append(int(candidates[best]))
         distance = after[best]

@@ -76,7 +76,7 @@ class Runs:
     def _hold(self, setting: Setting, block_seed: int) -> InMemoryCells:
         key = (
             setting.sigma.tobytes(),
-            setting.steep,
+            setting.form,
             setting.rules.moving_centroids,
             setting.params.block_proportion,
         )

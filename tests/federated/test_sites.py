@@ -22,6 +22,7 @@ from harmonypy_lite.federated import start, steps
 from harmonypy_lite.federated.exchange import Exchange
 from harmonypy_lite.federated.plan import Plan
 from harmonypy_lite.files import output
+from harmonypy_lite.method import rules
 from harmonypy_lite.params import HarmonyParams
 
 PARAMS = HarmonyParams(n_clusters=12, max_iter_harmony=2, early_stop=False)
@@ -60,6 +61,16 @@ def test_sites__find_what_one_holder_of_all_cells_finds(world: sites.World, fini
     assert last is not None
     objective = [last.facts["start"], *(rounds[-1] for rounds in last.facts["rounds"])]
     np.testing.assert_allclose(objective, outcome.history.objective, rtol=1e-10)
+
+
+def test_sites__that_hold_halves_find_what_one_holder_of_all_cells_finds(
+    world: sites.World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "_MANY", 0)
+    sites.run(world, tmp_path / "run", plan())
+    found = sites.applied(world, tmp_path / "run")
+    wanted, _ = sites.pooled(world, plan(), sites.centroids_of(tmp_path / "run"))
+    assert np.abs(found - wanted).max() < 1e-5
 
 
 def test_sites__need_six_exchanges_per_iteration(finished: Path) -> None:

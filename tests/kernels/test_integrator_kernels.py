@@ -8,9 +8,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harmonypy_lite.cells.chunk import pad_rows
+from harmonypy_lite.cells.chunk import Sums, pad_rows
 from harmonypy_lite.kernels import affinity as affinity_kernels
-from harmonypy_lite.kernels import effects, entropy, lanes, product, rows, sums, tables, weights
+from harmonypy_lite.kernels import (
+    effects,
+    entropy,
+    halves,
+    lanes,
+    product,
+    rows,
+    sums,
+    tables,
+    weights,
+)
 from harmonypy_lite.kernels.jit import kernel
 from harmonypy_lite.kernels.lanes import row_width
 from harmonypy_lite.method import formulas
@@ -176,6 +186,70 @@ def test_tables__are_added_up_with_clusters_first():
     assert not level_sum[:, [0, 4]].any()
     assert not weight[:, :10].any()
     assert not weight[:, 150:].any()
+
+
+def passes(world, A, shift):
+    """What every kernel that reads affinities makes of them."""
+    codes, tilt, Z = world["codes"], world["tilt"], world["Z"]
+    L, shared = row_width(K), groups(codes, 0)
+    combination = np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int32)
+    Q = combination.max() + 1
+    start = tiles(codes)
+    first, rest = np.empty((start.size - 1, L), np.int64), np.zeros((B, L), np.int64)
+    energy = np.empty(start.size - 1)
+    args = (A, shift, codes, tilt, world["sigma"], start, np.float32(SCALE), first, rest, energy)
+    sums.sum_levels(*args)
+    M, G = np.zeros((B, D, L), np.int64), np.zeros((Q, L), np.int64)
+    sums.sum_moments(A, codes, tilt, shared, Z, np.float32(SCALE), M, combination, G)
+    out = np.zeros((D, K), np.int64)
+    excluded = np.random.default_rng(2).random((Q, K)) < 0.5
+    sums.sum_excluded(A, codes, tilt, combination, excluded, Z, SCALE, out)
+    W = pad_rows(np.random.default_rng(1).normal(size=(B, K, D)))
+    Z_hat = Z.copy()
+    effects.subtract_effects(A, codes, tilt, shared, Z, W, Z_hat)
+    R, fuzzy = np.empty((N, K), np.float32), np.empty(N)
+    weights.assignments(A, codes, tilt, R)
+    entropy.entropies(A, codes, tilt, world["sigma"], 0, 1, fuzzy)
+    return first, rest, energy, M, G, out, Z_hat, R, fuzzy
+
+
+def test_halves__are_read_as_the_numbers_that_they_are(world):
+    A, shift = np.empty((N, row_width(K)), np.uint16), np.empty(N, np.float32)
+    affinity_kernels.affinity(world["Z"], target(world), A, shift)
+    single, shift_of_single = affinities(world)
+    np.testing.assert_array_equal(shift, shift_of_single)
+    numbers = halves.from_half(A)
+    np.testing.assert_allclose(numbers[:, :K], single[:, :K], rtol=2.0**-11, atol=6e-20)
+    for found, wanted in zip(passes(world, A, shift), passes(world, numbers, shift), strict=True):
+        least = 1e-6 * np.abs(wanted).max()  # compiled apart, products may come in another order
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=least)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.uint16])
+def test_correct_and_assign__is_what_its_parts_do(world, kind):
+    codes, tilt, Z = world["codes"][:, :1].copy(), world["tilt"], world["Z"]
+    L, shared = row_width(K), groups(codes, 0)
+    W = pad_rows(np.random.default_rng(1).normal(size=(B, K, D)))
+    A, shift = np.empty((N, L), kind), np.empty(N, np.float32)
+    affinity_kernels.affinity(Z, target(world), A, shift)
+    apart, moved = A.copy(), Z.copy()
+    effects.subtract_effects(apart, codes, tilt, shared, Z, W, moved)
+    n_tiles = shared.level.size
+    nothing = np.zeros((0, L), np.int64), np.zeros((1, D, L), np.int64), np.empty(0)
+    own, parts = (
+        Sums(np.empty((n_tiles, L), np.int64), nothing[0], np.empty(n_tiles), *nothing[1:])
+        for _ in range(2)
+    )
+    goal, scale = target(world), np.float32(SCALE)
+    effects.correct_and_assign(A, shift, codes, tilt, shared, Z, W, goal, scale, own)
+    affinity_kernels.affinity(moved, goal, apart, shift_of_parts := np.empty(N, np.float32))
+    args = (goal.tilt, goal.sigma, shared.start, scale, parts.first, parts.rest, parts.energy)
+    sums.sum_levels(apart, shift_of_parts, codes, *args)
+    same = np.array_equal if not product._OFF else np.allclose
+    assert same(A, apart)
+    assert same(shift, shift_of_parts)
+    assert same(own.first, parts.first)
+    assert same(own.energy, parts.energy)
 
 
 def test_subtract_effects__moves_all_but_zero_rows(world):
