@@ -32,6 +32,8 @@ def batch_columns(batch: Any) -> pd.DataFrame:
             "cell as the second argument, fit(X, batch), or as y of a Pipeline."
         )
     if isinstance(batch, pd.DataFrame):
+        if all(isinstance(name, str) for name in batch.columns):
+            return batch
         return batch.set_axis([str(name) for name in batch.columns], axis=1)
     if isinstance(batch, pd.Series):
         return batch.to_frame("batch" if batch.name is None else str(batch.name))
@@ -63,6 +65,8 @@ def columns_like(batch: Any, names: Sequence[str]) -> pd.DataFrame:
     ['donor']
     """
     frame = batch_columns(batch)
+    if list(frame.columns) == list(names):
+        return frame
     if set(names) <= set(frame.columns):
         return frame[list(names)]
     if frame.shape[1] != len(names):

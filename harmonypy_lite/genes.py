@@ -144,11 +144,12 @@ def normalised(rows: Any, columns: np.ndarray, target_sum: float | None) -> np.n
     import scipy.sparse
 
     sparse = scipy.sparse.issparse(rows)
-    depth = np.asarray(rows.sum(axis=1, dtype=np.float64)).reshape(-1, 1)
-    some = rows.tocsr()[:, columns].toarray() if sparse else np.asarray(rows)[:, columns]
-    values = np.array(some, np.float32, order="C")  # products are rounded by the layout
+    some = rows.tocsr()[:, columns].toarray() if sparse else np.asarray(rows).take(columns, axis=1)
+    # products are rounded by the layout
+    values = np.ascontiguousarray(some, np.float32)
     if target_sum is None:
         return values
+    depth = np.asarray(rows.sum(axis=1, dtype=np.float64)).reshape(-1, 1)
     values *= (target_sum / np.where(depth > 0, depth, 1.0)).astype(np.float32)
     return np.log1p(values, out=values)
 

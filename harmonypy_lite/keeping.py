@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 #: Key of uns under which a run keeps its model.
 MODEL_KEY = "harmony_model"
+#: The model that was made last and a copy of what it was made of, by which it is known again:
+#: several queries are placed beside one reference, and to make its model takes longer than to look.
+_LAST: list[tuple[Mapping[str, np.ndarray], HarmonyModel]] = []
 
 
 class Keeping:
@@ -117,4 +120,20 @@ def model_in(uns: Mapping[str, Any]) -> HarmonyModel:
             f"This AnnData holds no model (uns[{MODEL_KEY!r}]): integrate it with "
             "pp.harmony_integrate(adata, key, store_model=True)."
         )
-    return HarmonyModel.from_uns(uns[MODEL_KEY])
+    stored = uns[MODEL_KEY]
+    if not isinstance(stored, Mapping):
+        return HarmonyModel.from_uns(stored)
+    for before, model in _LAST:
+        if _equal(stored, before):
+            return model
+    copied = {name: np.array(value) for name, value in stored.items()}
+    model = HarmonyModel.from_uns(copied)
+    _LAST[:] = [(copied, model)]
+    return model
+
+
+def _equal(stored: Mapping[str, Any], before: Mapping[str, np.ndarray]) -> bool:
+    return stored.keys() == before.keys() and all(
+        np.asarray(stored[name]).dtype == array.dtype and np.array_equal(stored[name], array)
+        for name, array in before.items()
+    )

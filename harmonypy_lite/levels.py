@@ -19,6 +19,26 @@ MISSING_LEVEL = "(missing)"
 _TOGETHER = 2**18
 
 
+def numbered(column: pd.Series) -> tuple[bool, np.ndarray, pd.Index]:
+    """Return whether a column is categorical, (n,) numbers of its values, -1 if missing, and these.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> numbered(pd.Series(["b", "a", None, "b"], dtype=object))[1].tolist()
+    [0, 1, -1, 0]
+    """
+    import pandas as pd
+
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return True, column.cat.codes.to_numpy(), column.cat.categories
+    if column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) != "string":
+        # Sorting values of mixed types fails; their text sorts.
+        column = column.astype(str).where(column.notna())
+    number, values = pd.factorize(column)
+    return False, number, pd.Index(values)
+
+
 class ColumnLevels:
     """Numbers the values of one column as they come, and the levels in their order at the end.
 
@@ -55,18 +75,7 @@ class ColumnLevels:
 
     def see(self, column: pd.Series) -> np.ndarray:
         """Return (n,) int32 numbers of the values of the next cells; -1 where one is missing."""
-        import pandas as pd
-
-        self._categorical = isinstance(column.dtype, pd.CategoricalDtype)
-        if self._categorical:
-            raw, values = column.cat.codes.to_numpy(), column.cat.categories
-        else:
-            # Sorting values of mixed types fails; their text sorts.
-            mixed = column.dtype == object
-            raw, values = pd.factorize(
-                column.astype(str).where(column.notna()) if mixed else column
-            )
-            values = pd.Index(values)
+        self._categorical, raw, values = numbered(column)
         codes = np.append(self._places(values), -1).astype(np.int32)[raw]
         self._n_cells += len(column)
         self._n_missing += int((raw < 0).sum())

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,9 +24,10 @@ from harmonypy_lite.files.tables import (
     write_tables,
 )
 from harmonypy_lite.genes import GeneSpace
+from harmonypy_lite.kernels.product import padded
 from harmonypy_lite.method import start
 from harmonypy_lite.method.formulas import unit_rows
-from harmonypy_lite.method.mapping import assignments
+from harmonypy_lite.method.mapping import assignments, whitening
 from harmonypy_lite.method.model import Reference, ReferenceSums
 from harmonypy_lite.method.rules import Setting, setting_for
 from harmonypy_lite.model_parts import arrays_of, expected_arrays, header_of, parts_of
@@ -101,10 +103,18 @@ class HarmonyModel:
         """The levels that the run saw, of each covariate in use."""
         return dict(zip(self.design.covariates, self.design.levels, strict=True))
 
-    @property
+    @cached_property
     def centroids(self) -> np.ndarray:
         """(K, d) unit centroids in the corrected space."""
         return unit_rows(self.reference.corrected_sum)
+
+    @cached_property
+    def spread(self) -> tuple[np.ndarray, np.ndarray]:
+        """(K, d) means of the clusters, and (K, d, d and zeros) what whitens cells around them."""
+        L = whitening(self.reference)
+        padded_L = np.zeros((*L.shape[:2], padded(L.shape[2])), np.float32)
+        padded_L[:, :, : L.shape[2]] = L
+        return self.reference.mean.astype(np.float32), padded_L
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the model to an .h5 file, complete or absent; returns its path.

@@ -15,7 +15,8 @@ import numpy as np
 from harmonypy_lite.batches import columns_like
 from harmonypy_lite.design import Design, design_like
 from harmonypy_lite.errors import InvalidInput, warn
-from harmonypy_lite.levels import MISSING_LEVEL, ColumnLevels
+from harmonypy_lite.kernels.distances import mahalanobis
+from harmonypy_lite.levels import MISSING_LEVEL, ColumnLevels, numbered
 from harmonypy_lite.method import mapping
 from harmonypy_lite.recognition import digests
 from harmonypy_lite.threads import Workers
@@ -29,6 +30,10 @@ log = logging.getLogger("harmonypy_lite")
 
 #: Cells that are looked at together. Sums are rounded in this order, so it is part of the result.
 ROWS = 4096
+#: ... by one thread.
+_TILE = 512
+#: Assignments below this leave a cell's distance alone.
+_NEAR = 0.01
 #: Assignments of so many bytes are kept from the first look at the cells for the second.
 _KEPT = 2**26
 CHOICES = ("known", "new", "either")
@@ -144,7 +149,9 @@ def _seen(model: HarmonyModel, batch: pd.DataFrame) -> np.ndarray:
     seen = np.ones(len(batch), bool)
     levels = _all_levels(model)
     for name, column in columns_like(batch, given).items():
-        seen &= column.astype(str).isin(levels[str(name)]).to_numpy()
+        known = set(levels[str(name)])
+        _, number, values = numbered(column)
+        seen &= np.array([*(str(value) in known for value in values), False])[number]
     return seen
 
 
@@ -193,32 +200,42 @@ class Placement:
         The run.
     planned
         What is done with each cell.
+    workers
+        Threads that share the cells of a look.
     """
 
-    def __init__(self, model: HarmonyModel, planned: Plan) -> None:
-        self._model, self._plan = model, planned
-        self._Y, self._sigma = model.centroids, model.replay.setting.sigma
-        self._whitener = mapping.whitening(model.reference)
+    def __init__(self, model: HarmonyModel, planned: Plan, workers: Workers) -> None:
+        self._model, self._plan, self._workers = model, planned, workers
+        self._Y = model.centroids.astype(np.float32)
         new = planned.new_codes[~planned.known]
         self._combinations = np.unique(new, axis=0)
         n_levels = sum(map(len, planned.new_levels))
         shape = model.reference.corrected_sum.shape
         self._sums = mapping.QuerySums(self._combinations, n_levels, *shape)
         self._W: np.ndarray | None = None
-        self._keeps = len(planned.known) * len(self._Y) * 8 <= _KEPT
+        self._keeps = len(planned.known) * len(self._Y) * 4 <= _KEPT
         self._kept: dict[int, np.ndarray] = {}
 
     def see(self, Z: np.ndarray, first: int) -> None:
         """Look at cells (n, d) that begin at row `first` of all."""
+        for sums in self._workers.map(lambda a: self._see(Z[a : a + _TILE], first + a), _tiles(Z)):
+            self._sums.add(sums)
+
+    def _see(self, Z: np.ndarray, first: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
         new = ~self._plan.known[first : first + len(Z)]
         if not new.any():
-            return
-        z = Z[new].astype(np.float64)
-        codes = self._plan.new_codes[first : first + len(Z)][new]
-        R = mapping.assignments(z, self._Y, self._sigma)
-        self._sums.add(R, z, self._combination(codes))
+            return []
+        z = Z.astype(np.float32, copy=False)
+        codes = self._plan.new_codes[first : first + len(Z)]
+        if not new.all():
+            z, codes = z[new], codes[new]
+        R = self._assignments(z)
         if self._keeps and new.all():
             self._kept[first] = R
+        return mapping.sums_by_combination(R, z, self._combination(codes))
+
+    def _assignments(self, z: np.ndarray) -> np.ndarray:
+        return mapping.assignments(z, self._Y, self._model.replay.setting.sigma)
 
     def move(
         self, Z: np.ndarray, first: int, place: np.ndarray | None = None
@@ -228,28 +245,48 @@ class Placement:
         `place` (n,) tells which cells of the run replayed cells are.
         """
         if self._W is None:
-            self._W = self._sums.effects(self._model.reference)
-        rows = slice(first, first + len(Z))
-        known = self._plan.known[rows]
-        z = Z.astype(np.float64)
+            self._W = self._sums.effects(self._model.reference).astype(np.float32)
+        moved, distance = np.empty(Z.shape, np.float32), np.empty(len(Z), np.float32)
+
+        def move_tile(a: int) -> None:
+            rows = slice(a, a + _TILE)
+            self._move(Z[rows], first + a, moved[rows], distance[rows])
+
+        self._workers.map(move_tile, _tiles(Z))
+        known = self._plan.known[first : first + len(Z)]
+        if known.any():
+            codes, at = self._plan.codes[first : first + len(Z)], place
+            moved[known] = replay(
+                self._model,
+                np.ascontiguousarray(Z[known]),
+                codes[known],
+                None if at is None else at[known],
+            )
+        return moved, distance
+
+    def _move(self, Z: np.ndarray, first: int, moved: np.ndarray, distance: np.ndarray) -> None:
+        """Fill `moved`, of new cells, and `distance`."""
+        z = np.ascontiguousarray(Z, np.float32)
         R = self._kept.pop(first, None)
         if R is None:
-            R = mapping.assignments(z, self._Y, self._sigma)
-        distance = mapping.mahalanobis(z, R, self._model.reference, self._whitener)
-        moved = np.asarray(Z, np.float32).copy()
-        if not known.all():
-            codes = self._plan.new_codes[rows][~known]
-            moved[~known] = mapping.corrected(z[~known], R[~known], self._W, codes)
-        if known.any():
-            codes, at = self._plan.codes[rows][known], None if place is None else place[known]
-            moved[known] = replay(self._model, np.ascontiguousarray(Z[known]), codes, at)
-        return moved, distance.astype(np.float32)
+            R = self._assignments(z)
+        mean, whitener = self._model.spread
+        mahalanobis(z, R, mean, whitener, _NEAR, distance)
+        new = ~self._plan.known[first : first + len(Z)]
+        if new.any():
+            codes = self._plan.new_codes[first : first + len(Z)]
+            assert self._W is not None
+            moved[new] = mapping.corrected(z[new], R[new], self._W, codes[new])
 
     def _combination(self, codes: np.ndarray) -> np.ndarray:
         if codes.shape[1] == 1:
             return np.searchsorted(self._combinations[:, 0], codes[:, 0])
         place = {tuple(row): q for q, row in enumerate(self._combinations.tolist())}
         return np.array([place[tuple(row)] for row in codes.tolist()])
+
+
+def _tiles(Z: np.ndarray) -> range:
+    return range(0, len(Z), _TILE)
 
 
 def replay(
@@ -272,8 +309,8 @@ def placed(
     place: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Place cells that come in batches, twice; yield (n, d) placed cells and (n,) distances."""
-    placement = Placement(model, planned)
-    with Workers(1):  # the bytes of a product may depend on the threads of BLAS
+    with Workers() as workers:
+        placement = Placement(model, planned, workers)
         first = 0
         if planned.n_mapped:
             for Z in batches():

@@ -10,7 +10,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harmonypy_lite.errors import InvalidInput
@@ -68,16 +68,24 @@ class Workers:
     """
 
     def __init__(self, n_jobs: int | None = None) -> None:
-        self.count = worker_count(n_jobs)
-        self._pool = ThreadPoolExecutor(self.count) if self.count > 1 else None
+        self._n_jobs = n_jobs
+        if n_jobs is not None:  # else they are counted when there is work for several
+            self.count = worker_count(n_jobs)
+        self._pool: ThreadPoolExecutor | None = None
         _single_blas.hold()
         self._open = True
+
+    @cached_property
+    def count(self) -> int:
+        """Number of threads, with the caller's own."""
+        return worker_count(self._n_jobs)
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """Return ``[function(item) for item in items]``, in order; an error ends the work."""
         pieces = list(items)
-        if self._pool is None or len(pieces) <= 1:
+        if len(pieces) <= 1 or self.count == 1:
             return [function(piece) for piece in pieces]
+        self._pool = self._pool or ThreadPoolExecutor(self.count)
         # The caller takes pieces too: to wake one thread less is quicker, and where it is itself a
         # thread of the pool, none stands idle that waits for the others.
         found: list[Any] = [None] * len(pieces)

@@ -16,6 +16,8 @@ import harmonypy_lite as hl
 from harmonypy_lite import Harmony, HarmonyModel
 from harmonypy_lite.cli import program
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
+from harmonypy_lite.kernels.distances import mahalanobis
+from harmonypy_lite.kernels.product import padded
 from harmonypy_lite.method import mapping
 
 RNG = np.random.default_rng(8)
@@ -145,12 +147,22 @@ def test_no_batch__is_one_new_level(model, reference) -> None:
     np.testing.assert_array_equal(model.transform(Z), model.transform(Z, ["q"] * N))
 
 
+def distances(z: np.ndarray, R: np.ndarray, reference: mapping.Reference) -> np.ndarray:
+    K, d = reference.mean.shape
+    L = np.zeros((K, d, padded(d)), np.float32)
+    L[:, :, :d] = mapping.whitening(reference)
+    out = np.empty(len(z), np.float32)
+    single = (np.ascontiguousarray(each, np.float32) for each in (z, R, reference.mean))
+    mahalanobis(*single, L, 0.01, out)
+    return out
+
+
 def test_distance__is_mahalanobis_in_one_cluster() -> None:
     rng = np.random.default_rng(0)
     z = rng.normal(size=(2000, 3)) @ rng.normal(size=(3, 3)) + 5
     size, mean, covariance = np.array([2000.0]), z.mean(0)[None], np.cov(z.T, bias=True)[None]
     reference = mapping.Reference(size, mean, mean, covariance)
-    found = mapping.mahalanobis(z, np.ones((2000, 1)), reference, mapping.whitening(reference))
+    found = distances(z, np.ones((2000, 1)), reference)
     inverse = np.linalg.inv(covariance[0])
     wanted = np.sqrt(np.einsum("ni,ij,nj->n", z - mean, inverse, z - mean))
     np.testing.assert_allclose(found, wanted, rtol=0.01)
@@ -179,7 +191,7 @@ def test_equations__are_those_of_the_paper_to_double_precision() -> None:
     np.testing.assert_allclose(found, R, atol=1e-12)
     sums = mapping.QuerySums(np.arange(B)[:, None], B, K, d)
     for part in (slice(0, 30), slice(30, m)):
-        sums.add(found[part], Z[part], code[part])
+        sums.add(mapping.sums_by_combination(found[part], Z[part], code[part]))
     W = sums.effects(mapping.Reference(N_r, C, C, np.zeros((K, d, d))))
     np.testing.assert_allclose(mapping.corrected(Z, found, W, code[:, None]), wanted, atol=1e-10)
 
@@ -191,7 +203,7 @@ def test_distance__is_mahalanobis_weighted_by_the_assignments() -> None:
     mean = np.array([np.average(z, axis=0, weights=R[:, k]) for k in range(K)])
     covariance = np.array([np.cov(z.T, aweights=R[:, k], bias=True) for k in range(K)])
     reference = mapping.Reference(R.sum(axis=0), mean, mean, covariance)
-    found = mapping.mahalanobis(z, R, reference, mapping.whitening(reference))
+    found = distances(z, R, reference)
     wanted = np.zeros(n)
     for k in range(K):
         apart = z - mean[k]
@@ -304,3 +316,32 @@ def test_dask__gives_the_same_model(tmp_path) -> None:
     one, two = (HarmonyModel.load(tmp_path / name)._arrays() for name in ("a.h5", "b.h5"))
     for name in one:
         np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
+def test_map_embedding__gives_the_same_bytes_for_any_threads(reference, monkeypatch) -> None:
+    found = []
+    for count in (1, 3):
+        monkeypatch.setattr("harmonypy_lite.threads.worker_count", lambda n_jobs=None, c=count: c)
+        many = cells(1300, ["x", "y"], 3)
+        hl.tl.map_embedding(many, reference, key="donor")
+        hl.tl.transfer_labels(many, reference, "type", unknown=False)
+        found.append(many)
+    one, three = found
+    np.testing.assert_array_equal(one.obsm["X_pca_harmony"], three.obsm["X_pca_harmony"])
+    pd.testing.assert_frame_equal(one.obs, three.obs, check_exact=True)
+
+
+def test_map_embedding__sees_that_the_kept_model_changed(reference, query) -> None:
+    other = reference.copy()
+    hl.tl.map_embedding(query, other, key="donor")
+    before = query.obsm["X_pca_harmony"]
+    other.uns["harmony_model"]["reference_sum"][:] *= [[2.0], [1], [1], [1], [1], [1]]
+    hl.tl.map_embedding(query, other, key="donor")
+    wanted = HarmonyModel.from_uns(other.uns["harmony_model"])
+    after = query.obsm["X_pca_harmony"]
+    np.testing.assert_array_equal(
+        after, wanted.transform(query.obsm["X_pca_reference"], query.obs["donor"])
+    )
+    assert not np.array_equal(before, after)
+    hl.tl.map_embedding(query, reference, key="donor")
+    np.testing.assert_array_equal(query.obsm["X_pca_harmony"], before)

@@ -8,8 +8,6 @@ their levels explain. The reference enters as N_r and C alone (`model.Reference`
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 
 from harmonypy_lite.method.formulas import unit_rows
@@ -17,15 +15,31 @@ from harmonypy_lite.method.model import Reference
 
 #: Ridge penalty of every level; the intercept has none (Kang 2021).
 PENALTY = 1.0
+#: Numbers in the designs of clusters that are solved for together.
+_TOGETHER = 2**22
 
 
 def assignments(z: np.ndarray, Y: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """Return R (n, K) = softmax_k(-2 (1 - u.Y_k) / sigma_k) of cells z (n, d)."""
-    score = (unit_rows(z) @ Y.T - 1.0) * (2.0 / sigma)
+    """Return R (n, K) = softmax_k(-2 (1 - u.Y_k) / sigma_k) of cells z (n, d), in Y's precision."""
+    score = unit_rows(z) @ Y.T
+    score -= 1
+    score *= (2.0 / sigma).astype(score.dtype)
     score -= score.max(axis=1, keepdims=True)
     np.exp(score, out=score)
     score /= score.sum(axis=1, keepdims=True)
     return score
+
+
+def sums_by_combination(
+    R: np.ndarray, z: np.ndarray, combination: np.ndarray
+) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """Return q, sum_i R_ik (K,) and sum_i R_ik z_i (K, d) for each combination q that occurs."""
+    sums = []
+    there = np.unique(combination).tolist()
+    for q in there:
+        own = combination == q if len(there) > 1 else slice(None)
+        sums.append((q, R[own].sum(axis=0), R[own].T @ z[own]))
+    return sums
 
 
 class QuerySums:
@@ -46,12 +60,11 @@ class QuerySums:
         self.weight = np.zeros((len(combinations), n_clusters))
         self.moment = np.zeros((len(combinations), n_clusters, n_dims))
 
-    def add(self, R: np.ndarray, z: np.ndarray, combination: np.ndarray) -> None:
-        """Add cells with assignments R (n, K), z (n, d) and numbers of combinations (n,)."""
-        for q in np.unique(combination):
-            own = combination == q
-            self.weight[q] += R[own].sum(axis=0)
-            self.moment[q] += R[own].T @ z[own]
+    def add(self, sums: list[tuple[int, np.ndarray, np.ndarray]]) -> None:
+        """Add `sums_by_combination` of some cells."""
+        for q, weight, moment in sums:
+            self.weight[q] += weight
+            self.moment[q] += moment
 
     def effects(self, reference: Reference) -> np.ndarray:
         """Return W (K, B, d): per cluster, what each level of the new cells explains.
@@ -67,18 +80,20 @@ class QuerySums:
         penalty[0] = 0.0
         n_clusters, n_dims = self.moment.shape[1:]
         W = np.zeros((n_clusters, B, n_dims))
-        for k in np.flatnonzero(self.weight.sum(axis=0) > 0):
-            A = (X * self.weight[:, k, None]).T @ X + np.diag(penalty)
-            A[0, 0] += reference.size[k]
-            right = X.T @ self.moment[:, k]
-            right[0] += reference.corrected_sum[k]
-            W[k] = np.linalg.solve(A, right)[1:]
+        there = np.flatnonzero(self.weight.sum(axis=0) > 0)
+        step = max(1, _TOGETHER // max(X.size, 1))
+        for some in (there[first : first + step] for first in range(0, there.size, step)):
+            A = (X.T * self.weight.T[some, None]) @ X + np.diag(penalty)
+            A[:, 0, 0] += reference.size[some]
+            right = X.T @ self.moment[:, some].swapaxes(0, 1)
+            right[:, 0] += reference.corrected_sum[some]
+            W[some] = np.linalg.solve(A, right)[:, 1:]
         return W
 
 
 def corrected(z: np.ndarray, R: np.ndarray, W: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Return z_i - sum_k R_ik sum_c W_k[code_ic] for cells (n, d) with codes (n, C)."""
-    z_hat = z.astype(np.float64)
+    z_hat = z.copy()
     for column in codes.T:
         levels = np.unique(column)
         for level in levels:
@@ -104,19 +119,3 @@ def whitening(reference: Reference) -> np.ndarray:
     except np.linalg.LinAlgError:  # rounded below 0 where the cells are far from 0 and close by
         values, vectors = np.linalg.eigh(drawn)
         return vectors / np.sqrt(np.maximum(values, 1e-12 * values.max()))[:, None, :]
-
-
-def mahalanobis(
-    z: np.ndarray, R: np.ndarray, reference: Reference, whitener: np.ndarray, near: float = 0.01
-) -> np.ndarray:
-    """Return (n,) sum_k R_ik |(z_i - mean_k) L_k| over the clusters that a cell is near to."""
-    cluster, cell = np.nonzero(near <= R.T)
-    weight = R[cell, cluster]
-    apart = (z[cell] - reference.mean[cluster]).astype(np.float32)
-    first = np.searchsorted(cluster, np.arange(len(whitener) + 1))
-    length = np.empty(len(cell))
-    for k, (a, b) in enumerate(pairwise(first.tolist())):
-        white = apart[a:b] @ whitener[k].astype(np.float32)
-        length[a:b] = np.sqrt(np.einsum("ij,ij->i", white, white))
-    total = np.bincount(cell, weight * length, len(z))
-    return total / np.maximum(np.bincount(cell, weight, len(z)), np.finfo(float).tiny)
