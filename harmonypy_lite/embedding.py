@@ -10,10 +10,19 @@ from typing import Any
 import numpy as np
 
 from harmonypy_lite.errors import InvalidInput, warn
+from harmonypy_lite.threads import map_threads
+
+#: Numbers that are looked at together: they stay in the cache from one look to the next.
+_NEAR = 2**17
 
 
 def as_embedding(embedding: Any) -> np.ndarray:
     """Return `embedding` as a float32 or float64 array of finite numbers; copies only to cast."""
+    return inspected(embedding)[0]
+
+
+def inspected(embedding: Any, n_jobs: int | None = 1) -> tuple[np.ndarray, ZeroRows]:
+    """Return what `as_embedding` returns, and its zero rows, looked at by `n_jobs` threads."""
     if hasattr(embedding, "toarray"):
         raise InvalidInput(
             "The embedding is a sparse matrix: give a dense one, such as the result of a PCA."
@@ -24,10 +33,21 @@ def as_embedding(embedding: Any) -> np.ndarray:
         )
     Z = np.asarray(embedding)
     check_shape(Z.shape)
-    inspection = Inspection()
-    Z = inspection.see(Z)
+    Z = as_floats(Z)
+    step = max(1, _NEAR // Z.shape[1])
+
+    def look(first: int) -> tuple[Inspection, ZeroRows]:
+        inspection, zero_rows = Inspection(), ZeroRows()
+        inspection.see(Z[first : first + step])
+        zero_rows.see(Z[first : first + step])
+        return inspection, zero_rows
+
+    inspection, zero_rows = Inspection(), ZeroRows()
+    for one, other in map_threads(look, range(0, len(Z), step), n_jobs):
+        inspection.join(one)
+        zero_rows.join(other)
     inspection.check()
-    return Z
+    return Z, zero_rows
 
 
 def check_shape(shape: tuple[int, ...]) -> None:

@@ -19,7 +19,7 @@ from harmonypy_lite.cells.by_chunk import ChunkwiseCells
 from harmonypy_lite.cells.chunk import InForce
 from harmonypy_lite.cells.in_memory import InMemoryCells
 from harmonypy_lite.design import Design, design_from_columns
-from harmonypy_lite.embedding import ZeroRows, as_embedding
+from harmonypy_lite.embedding import inspected
 from harmonypy_lite.errors import InvalidInput, NumericalError, warn
 from harmonypy_lite.method import blocks, loop, opening, start
 from harmonypy_lite.method.history import History
@@ -126,7 +126,7 @@ def integrate_embedding(
     ((200, 5), 'converged')
     """
     began = time.perf_counter()
-    Z = as_embedding(embedding)
+    Z, zero_rows = inspected(embedding, params.n_jobs)
     given = batches.n_cells if isinstance(batches, Design) else len(batches)
     if given != len(Z):
         raise InvalidInput(
@@ -142,8 +142,6 @@ def integrate_embedding(
         summary = summarise(Z.shape, design, params, None, time.perf_counter() - began)
         return Integration(Z.astype(np.float32), summary, design, None)
     setting = setting_for(params, design)
-    zero_rows = ZeroRows()
-    zero_rows.see(Z)
     zero_rows.warn()
     replay = Replay(setting, [], 0) if record else None
     corrected, outcome = _integrate(Z, design, setting, replay, progress)

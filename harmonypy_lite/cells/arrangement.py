@@ -135,10 +135,8 @@ def arrange(
     inner = np.searchsorted(block[order], np.arange(1, n_blocks).astype(block.dtype))
     block_start = np.array([0, *inner, len(order)])
     chunk_start, block_chunks = cut_chunks(block_start)
-    pieces = list(itertools.pairwise(chunk_start))
-    starts = [a + tile_bounds(codes[a:b, 0])[:-1] for a, b in pieces]
-    chunk_tiles = np.cumsum([0, *map(len, starts)])
-    tile_start = np.append(np.concatenate(starts), len(order)).astype(np.int64)
+    tile_start = tile_bounds(codes[:, 0], chunk_start[1:-1])
+    chunk_tiles = np.searchsorted(tile_start, chunk_start)
     tile_level = codes[tile_start[:-1], 0]
     return Arrangement(
         order,
@@ -149,7 +147,7 @@ def arrange(
         block_chunks,
         tile_start,
         tile_level,
-        [group_further(codes[a:b]) for a, b in pieces],
+        [group_further(codes[a:b]) for a, b in itertools.pairwise(chunk_start)],
         chunk_tiles=chunk_tiles,
         block_levels=[
             runs(tile_level[a:b]) for a, b in itertools.pairwise(chunk_tiles[block_chunks])
@@ -245,9 +243,12 @@ def group_further(codes: np.ndarray) -> list[Groups]:
     return groups
 
 
-def tile_bounds(sorted_codes: np.ndarray) -> np.ndarray:
-    """Return the bounds of runs of equal codes, cut into tiles of at most TILE."""
-    runs = np.flatnonzero(np.diff(sorted_codes, prepend=-1, append=-1))
+def tile_bounds(codes: np.ndarray, cuts: np.ndarray | None = None) -> np.ndarray:
+    """Return the bounds of runs of equal codes, cut at `cuts` and into tiles of at most TILE."""
+    ends = codes[1:] != codes[:-1]
+    if cuts is not None:
+        ends[cuts - 1] = True
+    runs = np.concatenate([[0], 1 + np.flatnonzero(ends), [codes.size]])
     tiles = -(-np.diff(runs) // TILE)
     within = np.arange(tiles.sum()) - np.repeat(np.cumsum(tiles) - tiles, tiles)
     return np.append(np.repeat(runs[:-1], tiles) + within * TILE, runs[-1])

@@ -27,6 +27,7 @@ _STRIP = 16
 _FEW = 4 * _STRIP
 #: Cells whose affinities are read in about the time that it takes to wake a thread.
 _HEAD_START = 4096
+_NEAR = 2048
 
 
 class InMemoryCells(ChunkwiseCells):
@@ -234,4 +235,8 @@ def _strips(arrangement: Arrangement, levels: range, n_workers: int) -> list[ran
 
 
 def _largest(part: np.ndarray) -> float:
-    return max(float(part.max(initial=0.0)), -float(part.min(initial=0.0)))
+    most = 0.0
+    for first in range(0, len(part), _NEAR):  # both looks at what is in the cache
+        near = part[first : first + _NEAR]
+        most = max(most, float(near.max()), -float(near.min()))
+    return most
