@@ -32,7 +32,7 @@ from harmonypy_lite.method.model import Reference, ReferenceSums
 from harmonypy_lite.method.rules import Setting, setting_for
 from harmonypy_lite.model_parts import arrays_of, expected_arrays, header_of, parts_of
 from harmonypy_lite.params import HarmonyParams
-from harmonypy_lite.placing import ROWS, placed, plan
+from harmonypy_lite.placing import ROWS, ROWS_IN_MEMORY, placed, plan
 from harmonypy_lite.recognition import fingerprint
 from harmonypy_lite.run import Replay
 from harmonypy_lite.stream import Sample
@@ -230,7 +230,8 @@ class HarmonyModel:
         at = None if place is None else np.asarray(place)
 
         def batches() -> Iterator[np.ndarray]:
-            return (Z[first : first + ROWS] for first in range(0, len(Z), ROWS))
+            step = ROWS_IN_MEMORY
+            return (Z[first : first + step] for first in range(0, len(Z), step))
 
         found = list(placed(self, planned, batches, at))
         return Placed(

@@ -11,6 +11,8 @@ from harmonypy_lite.threads import map_threads
 
 #: Coordinates whose squares are far inside single precision.
 _SMALL, _LARGE = 1e-12, 1e12
+#: Cells that their centre is taken from, or fewer.
+_SEEN = 1024
 
 
 def nearest(cells: np.ndarray, reference: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -34,7 +36,8 @@ def nearest(cells: np.ndarray, reference: np.ndarray, k: int) -> tuple[np.ndarra
     >>> np.sort(nearest(np.array([[2.1], [9.0]]), line, 2)[0], axis=1).tolist()
     [[2, 3], [7, 8]]
     """
-    centre = reference.mean(axis=0, dtype=np.float64)
+    some = reference[:: -(-len(reference) // _SEEN)]  # any point in their midst will do
+    centre = some.mean(axis=0, dtype=np.float64)
     y, x = (each - centre.astype(each.dtype) for each in (reference, cells))
     largest = max(float(each) for Z in (y, x) for each in (Z.max(), -Z.min()))
     if largest > 0 and not _SMALL < largest < _LARGE:

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("harmonypy_lite")
 
-#: Cells that are looked at together. Sums are rounded in this order, so it is part of the result.
+#: Cells that are looked at together. Sums of a model are rounded in this order: it is part of it.
 ROWS = 4096
+#: ... where they are in memory; a multiple of _TILE, as ROWS is.
+ROWS_IN_MEMORY = 2**14
 #: ... by one thread.
 _TILE = 512
 #: Assignments below this leave a cell's distance alone.
@@ -183,7 +185,7 @@ def _numbered(
     first = 0
     for c, (name, column) in enumerate(batch.items()):
         levels = ColumnLevels(str(name), "refuse")
-        own = levels.see(column[new])
+        own = levels.see(column if new.all() else column[new])
         renumbered, found = levels.finish()
         codes[new, c] = renumbered[own] + first
         first += len(found)
@@ -207,9 +209,11 @@ class Placement:
     def __init__(self, model: HarmonyModel, planned: Plan, workers: Workers) -> None:
         self._model, self._plan, self._workers = model, planned, workers
         self._Y = model.centroids.astype(np.float32)
-        new = planned.new_codes[~planned.known]
-        self._combinations = np.unique(new, axis=0)
         n_levels = sum(map(len, planned.new_levels))
+        if len(planned.new_levels) == 1:  # each level occurs
+            self._combinations = np.arange(n_levels)[:, None]
+        else:
+            self._combinations = np.unique(planned.new_codes[~planned.known], axis=0)
         shape = model.reference.corrected_sum.shape
         self._sums = mapping.QuerySums(self._combinations, n_levels, *shape)
         self._W: np.ndarray | None = None
@@ -280,7 +284,7 @@ class Placement:
 
     def _combination(self, codes: np.ndarray) -> np.ndarray:
         if codes.shape[1] == 1:
-            return np.searchsorted(self._combinations[:, 0], codes[:, 0])
+            return codes[:, 0]
         place = {tuple(row): q for q, row in enumerate(self._combinations.tolist())}
         return np.array([place[tuple(row)] for row in codes.tolist()])
 

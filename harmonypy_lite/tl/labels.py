@@ -10,6 +10,7 @@ import numpy as np
 from harmonypy_lite.calls import checked_call, refuse_other_than_adata
 from harmonypy_lite.embedding import as_embedding
 from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.levels import numbered
 from harmonypy_lite.lookup import check_basis, check_columns
 from harmonypy_lite.method.doubt import BEYOND, calibrate, cluster_distance, doubt
 from harmonypy_lite.method.votes import halfway, shares
@@ -19,6 +20,7 @@ from harmonypy_lite.threads import Workers
 from harmonypy_lite.tl.mapping import as_model
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 #: What cells of no known type are called.
@@ -89,8 +91,6 @@ def transfer_labels(
     >>> bool(same.mean() > 0.8)
     True
     """
-    import pandas as pd
-
     check_columns([label_key], reference.obs.columns)
     names, code, labelled = _labels(reference, label_key, n_neighbors)
     if not 0 < beyond < 1:
@@ -103,33 +103,50 @@ def transfer_labels(
         )
     likely = probabilities(mine, theirs[labelled], code, len(names), n_neighbors)
     best = likely.argmax(axis=1)
-    found = names[best].astype(object)
+    found = best
     if unknown:
         score = _doubts(query, reference, (code, labelled), batch_key, beyond)
         query.obs[f"{label_key}_doubt"] = score
-        found[score > 1] = UNKNOWN
-    query.obs[f"{label_key}_transferred"] = pd.Categorical(found)
+        found = np.where(score > 1, len(names), best)
+    query.obs[f"{label_key}_transferred"] = _named(found, [*names, UNKNOWN])
     query.obs[f"{label_key}_probability"] = likely[np.arange(len(best)), best]
 
 
 def _labels(
     reference: AnnData, label_key: str, k: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[list[str], np.ndarray, np.ndarray | slice]:
     """Return the names of the labels, (N',) their numbers, and which cells (N,) have one."""
-    column = reference.obs[label_key]
-    labelled = column.notna().to_numpy()
-    if not 1 <= k <= labelled.sum():
+    _, number, values = numbered(reference.obs[label_key])
+    there = number >= 0
+    n_labelled = int(there.sum())
+    if not 1 <= k <= n_labelled:
         raise InvalidInput(
-            f"n_neighbors={k}, and {int(labelled.sum())} cells of the reference have a label: give "
-            "a number from 1 to that."
+            f"n_neighbors={k}, and {n_labelled} cells of the reference have a label: give a number "
+            "from 1 to that."
         )
-    names, code = np.unique(column[labelled].astype(str).to_numpy(str), return_inverse=True)
+    labelled = slice(None) if n_labelled == len(there) else there
+    used = np.bincount(number[labelled], minlength=len(values)) > 0
+    names = sorted({str(value) for value in values[used]})
+    place = {name: p for p, name in enumerate(names)}
+    code = np.array([place.get(str(value), -1) for value in values])[number[labelled]]
     if UNKNOWN in names:
         raise InvalidInput(
             f"A label of the reference is {UNKNOWN!r}, as cells of no known type are called: make "
             "these cells' labels missing, or rename it."
         )
     return names, code, labelled
+
+
+def _named(found: np.ndarray, names: list[str]) -> pd.Categorical:
+    """Return names by their numbers (n,); the categories are those that occur, in order."""
+    import pandas as pd
+
+    used = np.flatnonzero(np.bincount(found, minlength=len(names)))
+    used = np.array(sorted(used, key=lambda p: names[p]), np.int64)
+    code = np.empty(len(names), np.int64)
+    code[used] = np.arange(used.size)
+    kind = pd.CategoricalDtype([names[p] for p in used])
+    return pd.Categorical.from_codes(code[found], dtype=kind, validate=False)
 
 
 def _cells(adata: AnnData, basis: str) -> np.ndarray:
@@ -151,7 +168,7 @@ def probabilities(
 def _doubts(
     query: AnnData,
     reference: AnnData,
-    labels: tuple[np.ndarray, np.ndarray],
+    labels: tuple[np.ndarray, np.ndarray | slice],
     batch_key: str | None,
     beyond: float,
 ) -> np.ndarray:
@@ -179,9 +196,12 @@ def _doubts(
 def _numbered(adata: AnnData, keys: list[str]) -> np.ndarray:
     """Return (N,) the number of each cell's combination of levels; 0 without keys."""
     check_columns(keys, adata.obs.columns)
-    if not keys:
-        return np.zeros(adata.n_obs, int)
-    return adata.obs.groupby(keys, observed=True, dropna=False).ngroup().to_numpy()
+    combination = np.zeros(adata.n_obs, np.int64)
+    for key in keys:
+        _, number, values = numbered(adata.obs[key])
+        together = combination * (len(values) + 1) + number + 1
+        _, combination = np.unique(together, return_inverse=True)
+    return combination
 
 
 @checked_call(refuse=refuse_other_than_adata)

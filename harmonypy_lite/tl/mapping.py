@@ -15,7 +15,7 @@ from harmonypy_lite.genes import GeneSpace, check_values, match_genes
 from harmonypy_lite.keeping import model_in
 from harmonypy_lite.lookup import check_basis, check_columns, check_result_name, key_list
 from harmonypy_lite.model import HarmonyModel
-from harmonypy_lite.placing import ROWS, Plan, placed, plan
+from harmonypy_lite.placing import ROWS, ROWS_IN_MEMORY, Plan, placed, plan
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -125,7 +125,7 @@ def map_embedding(
         Z = found.checked(as_embedding(np.asarray(query.obsm[basis])))
 
     def batches() -> Iterator[np.ndarray]:
-        return (Z[a : a + ROWS] for a in range(0, len(Z), ROWS))
+        return (Z[a : a + ROWS_IN_MEMORY] for a in range(0, len(Z), ROWS_IN_MEMORY))
 
     moved, distance = zip(*placed(found, planned, batches), strict=True)
     if basis is None:
