@@ -51,11 +51,8 @@ def nearest(cells: np.ndarray, reference: np.ndarray, k: int) -> tuple[np.ndarra
     def search(first: int) -> None:
         if not hasattr(own, "room"):
             own.room = strips.room_for(k, len(columns))
-        some = rows[first : first + together]
-        surrogates, places = strips.candidates_for(len(some), k)
-        strips.search(some, columns, columns.size, k, own.room, surrogates, places)
-        out[first : first + together] = places[:, :k]
-        squared[first : first + together] = surrogates[:, :k]
+        some = slice(first, first + together)
+        strips.search(rows[some], columns, columns.size, k, own.room, squared[some], out[some])
 
     map_threads(search, range(0, len(x), together))
     squared *= 2  # a surrogate is |y|^2 / 2 - x.y

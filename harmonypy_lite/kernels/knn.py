@@ -68,8 +68,8 @@ def refine(
     k-th neighbour, |y| <= |x| + d_k, so that its surrogate would be wrong by less than
     e = rounding * (|x| + d_k)²; hence v - e >= (d_k² - |x|²) / 2 proves the row complete.
 
-    IN points (N, d); half_norm, |x|²/2 (N,) as the product saw it; values, places (rows, at
-    least m) as of `strips.search`.
+    IN points (N, d); half_norm, |x|²/2 (N,) as the product saw it; values, places (rows, m)
+    as of `strips.search`.
     OUT out: indices (N, k), distances (N, k), certified (N,).
     """
     k = out.indices.shape[1]

@@ -31,7 +31,9 @@ class Room(NamedTuple):
 
     block: Array  # (strips x r, LANES) surrogates of some strips and r rows
     least: Array  # (r, a multiple of LANES of at least m)
-    length: Array  # (r,)
+    values: Array  # (r, at least m + LANES) surrogates that may be among the smallest
+    places: Array  # the same, int32: their columns
+    length: Array  # (r,) how many there are
 
 
 def room_for(m: int, n_strips: int) -> Room:
@@ -40,14 +42,10 @@ def room_for(m: int, n_strips: int) -> Room:
     return Room(
         np.empty((min(_STRIPS, n_strips) * _ROWS, LANES), np.float32),
         np.empty((_ROWS, width), np.float32),
+        np.empty((_ROWS, 4 * m + 2 * LANES), np.float32),
+        np.empty((_ROWS, 4 * m + 2 * LANES), np.int32),
         np.empty(_ROWS, np.int64),
     )
-
-
-def candidates_for(n: int, m: int) -> tuple[Array, Array]:
-    """Return values and places for the `m` nearest columns of `n` rows, with room for others."""
-    values = np.empty((n, 4 * m + 2 * LANES), np.float32)
-    return values, np.empty(values.shape, np.int32)
 
 
 def rows_together(strips: Array) -> int:
@@ -132,7 +130,7 @@ def search(
 
     IN rows, [x, 1] (n, d+1); strips, [-y, |y|²/2] of LANES columns each (S, d+1, LANES); own, the
     number of the first row's own column, S LANES or more if rows are no columns; m.
-    OUT room, for scratch; values, places (n, capacity), the first `m` in no order.
+    OUT room, for scratch; values, places (n, m), in no order.
     """
     block, least, length = room.block, room.least, room.length
     together, width = least.shape
@@ -151,12 +149,13 @@ def search(
                 for row in range(some.shape[0]):
                     lower(least, row, at % width, block, s * together + row)
             for row in range(some.shape[0]):
-                _keep_below(
-                    room, row, n_strips, first * LANES, m, values[start + row], places[start + row]
-                )
+                _keep_below(room, row, n_strips, first * LANES, m)
         for row in range(some.shape[0]):
             if length[row] > m:
-                cut_back(values[start + row], places[start + row], length[row], m)
+                cut_back(room.values[row], room.places[row], length[row], m)
+            for c in range(m):
+                values[start + row, c] = room.values[row, c]
+                places[start + row, c] = room.places[row, c]
 
 
 @inlined
@@ -186,11 +185,10 @@ def _bar(least: Array, row: int, m: int) -> float:
 
 
 @inlined
-def _keep_below(
-    room: Room, row: int, n_strips: int, first_column: int, m: int, values: Array, places: Array
-) -> None:
+def _keep_below(room: Room, row: int, n_strips: int, first_column: int, m: int) -> None:
     """Append the row's surrogates below its bar; a full buffer is cut back, and the bar falls."""
     block, together = room.block, room.least.shape[0]
+    values, places = room.values[row], room.places[row]
     limit = _bar(room.least, row, m)
     held = room.length[row]
     for s in range(n_strips):

@@ -278,7 +278,8 @@ def _search_rows(
 ) -> None:
     """Search all columns for some cells; fills their rows of `found`."""
     rows = product.queries[cells]
-    values, places = strips.candidates_for(len(rows), candidates)
+    values = np.empty((len(rows), candidates), np.float32)
+    places = np.empty((len(rows), candidates), np.int32)
     strips.search(rows, product.columns, cells.start, candidates, room, values, places)
     knn.refine(
         product.points,
