@@ -237,7 +237,7 @@ def group_further(codes: np.ndarray) -> list[Groups]:
     """Group the cells of a chunk by the level of each covariate but the first."""
     groups = []
     for column in codes.T[1:]:
-        members = np.argsort(column, kind="stable").astype(np.int32)
+        members = sorted_order(column)
         start = tile_bounds(column[members])
         groups.append(Groups(members, start, column[members[start[:-1]]]))
     return groups

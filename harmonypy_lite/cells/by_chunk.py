@@ -90,6 +90,9 @@ class ChunkwiseCells:
         self.n_blocks = len(arrangement.block_levels)
         self._n_levels, self._n_clusters, self._n_dims = n_levels, sigma.size, shape[1]
         self._n_covariates = arrangement.combinations.shape[1]
+        further = arrangement.combinations[:, 1:]
+        # the levels of the covariates but the first, and what lies between them
+        self._further = slice(further.min(), further.max() + 1) if further.size else slice(0)
         self._directions = directions
         self._unit = 1.0
         self._work = ChunkWork(sigma, n_levels, shape[0], form=form)
@@ -293,7 +296,7 @@ class ChunkwiseCells:
         bounds = np.clip(np.append(start - first_tile, len(sums.first)), 0, len(sums.first))
         out = np.empty((levels.size, self._n_clusters), np.int64)
         add_tiles(sums.first, bounds, out)
-        return sums._replace(first=out, rest=sums.rest[:, : self._n_clusters])
+        return sums._replace(first=out, rest=sums.rest[self._further, : self._n_clusters])
 
     def _owned_levels(self) -> range:
         """Return the levels to whose moments one thread at a time adds."""
@@ -335,14 +338,8 @@ class ChunkwiseCells:
     def _join(self, block: int, parts: list[Sums]) -> Assigned:
         sums = added(parts)
         levels, _ = self._arrangement.block_levels[block]
-        start, in_force = np.arange(levels.size), self._in_force[block]
-        levels, weight, energy = self._work.fold(sums.first, levels, start, in_force)
-        if sums.rest.size:
-            further, more, extra = self._work.fold_rest(sums.rest, in_force)
-            levels = np.concatenate([levels, further])
-            order = np.argsort(levels)
-            levels, weight = levels[order], np.concatenate([weight, more])[order]
-            energy += extra
+        in_force, further = self._in_force[block], self._further.start or 0
+        levels, weight, energy = self._work.fold(sums, levels, further, in_force)
         energy += math.fsum(sums.energy)
         direction = sums.direction[0, :, : self._n_clusters].T if self._directions else None
         return Assigned(block, levels, weight, energy, direction, sums.entropy)

@@ -25,6 +25,7 @@ from harmonypy_lite.kernels.affinity import Target
 from harmonypy_lite.kernels.lanes import row_width
 from harmonypy_lite.kernels.product import padded
 from harmonypy_lite.kernels.rows import unit_rows
+from harmonypy_lite.kernels.sums import fold_rows
 from harmonypy_lite.kernels.weights import NO_MEMBERS, Groups
 from harmonypy_lite.method.rules import Form
 from harmonypy_lite.method.totals import FixedPoint
@@ -71,7 +72,9 @@ class Sums(NamedTuple):
     """Sums of an assignment, in int64 fixed point except for energy and entropy."""
 
     first: np.ndarray  # (T, L) R over each tile, or (M, K) over each level of the first covariate
-    rest: np.ndarray  # (B, L or K) R over levels of the further covariates; none if there are none
+    rest: (
+        np.ndarray
+    )  # (B, L) R over levels of further covariates, or (B', K) from the first of these
     energy: np.ndarray  # (T,) float64, without the part that the tilt's scale adds
     direction: np.ndarray  # (1, d, L) R_ik u_i
     entropy: np.ndarray  # (m,) float64, of each cell that is looked at for it
@@ -228,25 +231,27 @@ class ChunkWork:
         return out
 
     def fold(
-        self, first: np.ndarray, levels: np.ndarray, start: np.ndarray, in_force: InForce
+        self, sums: Sums, levels: np.ndarray, further: int, in_force: InForce
     ) -> tuple[np.ndarray, np.ndarray, float]:
-        """Fold sums per tile into sums per level.
+        """Put sums of `levels` of the first covariate and, from `further` on, of others together.
 
         Returns the levels, their sums (M, K), and what the scale of the tilt adds to the energy.
         """
-        weight = np.empty((len(levels), self.sigma.size), np.int64)
-        log_tilt = in_force.log_tilt
-        if len(levels) < len(log_tilt):  # otherwise all: they ascend
-            log_tilt = log_tilt[levels]
-        added = sum_kernels.fold_tiles(first, start, log_tilt, self.sigma, self.fixed.scale, weight)
-        return levels, weight, added
-
-    def fold_rest(
-        self, rest: np.ndarray, in_force: InForce
-    ) -> tuple[np.ndarray, np.ndarray, float]:
-        """As `fold`, for the levels of further covariates, which are summed already."""
-        levels = np.flatnonzero(rest.any(axis=1))
-        return self.fold(rest[levels], levels, np.arange(levels.size), in_force)
+        there = np.flatnonzero(sums.rest.any(axis=1))
+        parts = [(levels, np.arange(levels.size), sums.first)]
+        if there.size:
+            parts.append((further + there, there, sums.rest))
+            parts.sort(key=lambda part: int(part[0][0]))
+        weight = np.empty((levels.size + there.size, self.sigma.size), np.int64)
+        at, energy, scale = 0, 0.0, self.fixed.scale
+        for own, start, table in parts:
+            into = weight[at : (at := at + own.size)]
+            energy += fold_rows(table, start, own, in_force.log_tilt, self.sigma, scale, into)
+        levels = np.concatenate([own for own, *_ in parts])
+        if (levels[1:] < levels[:-1]).any():  # covariates on both sides of the first
+            order = np.argsort(levels)
+            levels, weight = levels[order], weight[order]
+        return levels, weight, energy
 
     def add_direction(
         self,

@@ -46,9 +46,9 @@ _ALIGNED = 4  # rows need no alignment beyond that of a number
 
 
 @kernel
-def padded(width):
-    """`width` rounded up to a multiple of LANES."""
-    return -(-width // LANES) * LANES
+def padded(width, lanes=LANES):
+    """`width` rounded up to a multiple of `lanes`."""
+    return -(-width // lanes) * lanes
 
 
 class _Emitter:

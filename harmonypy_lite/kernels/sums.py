@@ -112,21 +112,23 @@ def add_tiles(first, start, out):
 
 
 @kernel
-def fold_tiles(first, start, log_tilt, sigma, scale, weight):
-    """weight_mk = sum_{tiles t of m} first_tk; returns sum_mk sigma_k O_mk log_tilt_mk.
+def fold_rows(table, start, level, log_tilt, sigma, scale, weight):
+    """weight_mk = sum_{rows t of m} table_tk; returns sum_mk sigma_k O_mk log_tilt_{level m, k}.
 
-    IN first (T,K) int64, start (M) first tile of each level, log_tilt (M,K), sigma (K), scale.
-    OUT weight (M,K) int64, of which O is the value.
+    IN table (T,>=K) int64, start (M) first row of each level, level (M), log_tilt (B,K), sigma (K),
+    scale. OUT weight (M,K) int64, of which O is the value.
     """
     total = 0.0
     for m in range(start.size):
-        stop = start[m + 1] if m + 1 < start.size else first.shape[0]
-        weight[m] = first[start[m]]
+        stop = start[m + 1] if m + 1 < start.size else table.shape[0]
+        for k in range(weight.shape[1]):
+            weight[m, k] = table[start[m], k]
         for t in range(start[m] + 1, stop):
-            for k in range(first.shape[1]):
-                weight[m, k] += first[t, k]
-        for k in range(first.shape[1]):
-            total += sigma[k] * log_tilt[m, k] * (weight[m, k] / scale)
+            for k in range(weight.shape[1]):
+                weight[m, k] += table[t, k]
+        b = level[m]
+        for k in range(weight.shape[1]):
+            total += sigma[k] * log_tilt[b, k] * (weight[m, k] / scale)
     return total
 
 
@@ -141,7 +143,8 @@ def sum_moments(A, codes, tilt, groups, X, scale, M, combination, G):
     d = X.shape[1]
     joint = np.empty((1, A.shape[1]), np.float32)
     scales = np.full(1, scale)
-    R = np.zeros((TILE, padded(A.shape[1])), scales.dtype)
+    # whole registers: half as many double-precision numbers fill one
+    R = np.zeros((TILE, padded(A.shape[1], 64 // scales.itemsize)), scales.dtype)
     Xt = np.empty((TILE, d), scales.dtype)
     product = np.empty((d, R.shape[1]), scales.dtype)
     for t in range(groups.level.size):

@@ -138,7 +138,7 @@ def solve(
     def solve_one(k: int) -> None:
         cluster = _Cluster(columns, weight[k], S[k], O[k], penalties[k], kept[k])
         try:
-            W[k], intercept[k] = _solve_cluster(cluster, pairs, excluded_sum[k])
+            intercept[k] = _solve_cluster(cluster, pairs, excluded_sum[k], W[k])
         except np.linalg.LinAlgError as error:
             raise NumericalError(
                 f"The ridge regression of cluster {k} ({kept[k].sum()} levels, smallest penalty "
@@ -232,9 +232,9 @@ class _Cluster(NamedTuple):
 
 
 def _solve_cluster(
-    own: _Cluster, pairs: _Pairs, excluded_sum: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Solve one cluster with several covariates.
+    own: _Cluster, pairs: _Pairs, excluded_sum: np.ndarray, W: np.ndarray
+) -> np.ndarray:
+    """Solve one cluster with several covariates: fill W (B, d), zeros before; return the intercept.
 
     In the normal equations the levels a of the first covariate (the one with most levels) exclude
     each other, so that their part is diagonal, D = O_a + lambda_a. With x the intercept and the
@@ -268,10 +268,9 @@ def _solve_cluster(
     lone = first[~own.kept[first]]
     right_0 = left @ own.S[a] + own.S[lone].sum(axis=0) - excluded_sum
     x = np.linalg.solve(x_matrix, np.vstack([right_0, right]))
-    W = np.zeros_like(own.S)
     W[a] = (own.S[a] - F @ x) / D[:, None]
     W[others] = x[1:]
-    return W, x[0]
+    return x[0]
 
 
 def _rest(own: _Cluster, others: np.ndarray) -> np.ndarray:

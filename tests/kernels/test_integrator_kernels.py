@@ -123,8 +123,8 @@ def test_sum_levels__adds_up_assignments_and_their_energy(world):
     level = codes[start[:-1], 0]
     levels, begin = np.unique(level, return_index=True)
     folded = np.empty((len(levels), K), np.int64)
-    log_tilt = world["log_tilt"][levels]
-    added = sums.fold_tiles(first, begin, log_tilt, world["sigma"], SCALE, folded)
+    args = (first, begin, levels, world["log_tilt"], world["sigma"], SCALE, folded)
+    added = sums.fold_rows(*args)
     O = np.array([R[(codes == b).any(axis=1)].sum(axis=0) for b in range(B)])
     np.testing.assert_allclose(folded / SCALE, O[levels], rtol=1e-5)
     if codes.shape[1] == 2:
