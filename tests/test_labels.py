@@ -13,6 +13,7 @@ import pytest
 import harmonypy_lite as hl
 from harmonypy_lite.errors import HarmonyWarning, InvalidInput
 from harmonypy_lite.method.doubt import calibrate, cluster_distance, doubt
+from harmonypy_lite.method.shifts import shifts
 
 
 def split(left_out: str | None = None) -> tuple[anndata.AnnData, anndata.AnnData]:
@@ -97,42 +98,62 @@ def directions(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return Z * rng.uniform(0.5, 2, (n, 1)), label
 
 
-def literal_distance(Z: np.ndarray, own: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Mahalanobis's distance of directions from the nearest type, cell by cell."""
+def whitened(Z: np.ndarray, own: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Directions of cells, and the types' means, in units of the spread inside types."""
     u, v = (X / np.linalg.norm(X, axis=1, keepdims=True) for X in (Z, own))
-    means = {t: v[label == t].mean(axis=0) for t in set(label.tolist())}
+    means = {t: v[label == t].mean(axis=0) for t in sorted(set(label.tolist()))}
     inside = np.array([x - means[t] for x, t in zip(v, label.tolist(), strict=True)])
     spread = inside.T @ inside / (len(v) - len(means))
     spread = spread * (len(v) + 4 * np.eye(4)) / (len(v) + 4)  # drawn to the diagonal
-    inverse = np.linalg.inv(spread)
-    return np.array([min(np.sqrt((x - m) @ inverse @ (x - m)) for m in means.values()) for x in u])
+    unit = np.linalg.cholesky(np.linalg.inv(spread))
+    return u @ unit, np.array(list(means.values())) @ unit
+
+
+def apart(x: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    return np.array([min(np.linalg.norm(one - m) for m in centre) for one in x])
 
 
 def test_doubt__is_the_distance_from_the_nearest_type_by_left_out_batches() -> None:
     Z, label = directions(900, 0)
     batch = np.arange(900) % 4
-    ratios = []
+    near, ratio, far, moved = [], [], [], []
     for b in range(4):
-        apart = literal_distance(Z[batch == b], Z[batch != b], label[batch != b])
-        ratios.append(apart / np.quantile(apart, 0.25))
-    threshold = max(np.quantile(r, 0.9) for r in ratios)
+        x, centre = whitened(Z[batch == b], Z[batch != b], label[batch != b])
+        near.append(np.quantile(apart(x, centre), 0.25))
+        ratio.append(np.quantile(apart(x, centre), 0.9) / near[-1])
+        shift = shifts(x, centre)
+        far.append(np.quantile(apart(x, centre + shift), 0.9))
+        moved.append(np.linalg.norm(shift, axis=1).max())
     calibration = calibrate(Z, label, batch, 3, beyond=0.9)
-    assert calibration.threshold == pytest.approx(threshold, rel=1e-9)
-    new, _ = directions(200, 1)
-    apart = literal_distance(new, Z, label)
-    wanted = apart / np.quantile(apart, 0.25) / threshold
-    np.testing.assert_allclose(doubt(calibration, new, np.zeros(200, int)), wanted, rtol=1e-9)
+    wanted = (np.median(near), max(ratio), max(far), max(moved))
+    np.testing.assert_allclose(np.array(calibration[1:]), wanted, rtol=1e-9)
+    new, of = directions(400, 1)
+    both = np.arange(400) % 2
+    new[both == 0] += 4 * np.eye(4)[of[both == 0]]
+    new[both == 1, 3] += 0.4 * np.linalg.norm(new[both == 1], axis=1)
+    found = doubt(calibration._replace(furthest=50.0), new, both)
+    x, centre = whitened(new[both == 0], Z, label)
+    length = apart(x, centre)
+    quarter = np.quantile(length, 0.25)
+    assert quarter <= np.median(near)
+    np.testing.assert_allclose(found[both == 0], length / quarter / max(ratio), rtol=1e-9)
+    x, centre = whitened(new[both == 1], Z, label)
+    assert np.quantile(apart(x, centre), 0.25) > np.median(near)
+    shift = shifts(x, centre, max(far), 50.0)
+    wanted = apart(x, centre + shift) / max(far)
+    np.testing.assert_allclose(found[both == 1], wanted, rtol=1e-9)
 
 
 def test_calibrate__leaves_cells_out_where_no_batch_can_be() -> None:
     Z, label = directions(900, 2)
-    apart = calibrate(Z, label, label, 3), calibrate(Z, label, np.zeros(900, int), 3)
-    assert apart[0].threshold == apart[1].threshold > 1
+    found = calibrate(Z, label, label, 3), calibrate(Z, label, np.zeros(900, int), 3)
+    assert found[0].ratio == found[1].ratio > 1
+    assert found[0].furthest == found[1].furthest == np.inf
     with pytest.raises(InvalidInput, match="unknown=False"):
         calibrate(Z[:15], label[:15], label[:15], 3)
 
 
-def test_doubt__takes_off_what_a_whole_batch_is_further_out() -> None:
+def test_doubt__takes_off_what_a_whole_batch_moves_its_types() -> None:
     Z, label = directions(2000, 3)
     calibration = calibrate(Z, label, np.arange(2000) % 4, 3)
     new, _ = directions(2000, 4)
@@ -141,7 +162,20 @@ def test_doubt__takes_off_what_a_whole_batch_is_further_out() -> None:
     lost = doubt(calibration, new, batch) > 1
     assert (doubt(calibration, new, np.zeros(2000, int)) > 1)[1000:].mean() > 0.5
     assert lost[:1000].mean() < 0.08
-    assert lost[1000:].mean() < 0.02
+    assert lost[1000:].mean() < 0.08
+
+
+def test_doubt__learns_what_a_batch_does_from_a_sample_of_its_cells() -> None:
+    Z, label = directions(2000, 5)
+    calibration = calibrate(Z, label, np.arange(2000) % 4, 3)._replace(furthest=np.inf)
+    new, _ = directions(12_000, 6)
+    new[:, 3] += 0.4 * np.linalg.norm(new, axis=1)
+    all_cells = doubt(calibration, new, np.zeros(12_000, int))
+    assert (all_cells > 1).mean() < 0.08
+    some = np.linspace(0, 11_999, 5000).astype(int)
+    np.testing.assert_allclose(
+        doubt(calibration, new[some], np.zeros(5000, int)), all_cells[some], rtol=1e-9
+    )
 
 
 def test_cluster_distance__is_mahalanobis_and_leaves_small_clusters_out() -> None:

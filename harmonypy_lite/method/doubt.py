@@ -5,6 +5,11 @@ cell before any move, at length 1, as Harmony compares cells) from the means of 
 spread inside types. That spread is of all batches together, so it is wide where batches differ. The
 distance is Lee et al. 2018's (arXiv:1807.03888), at length 1 as in Mueller and Hein 2025
 (arXiv:2505.18032). What is far is learned from batches that are left out one after the other.
+
+A batch that is further out than those were does more than they did: what it moves each type is
+taken off first (`shifts`). Others are compared with their own nearest quarter: those that are
+nearer, as where the components are the reference's own, which follow the noise of its cells and not
+of others; and those most cells of which stay out of reach, whose effects are of no known size.
 """
 
 from __future__ import annotations
@@ -15,17 +20,22 @@ import numpy as np
 
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.method.formulas import unit_rows
+from harmonypy_lite.method.shifts import nearest_centre, shifts
 
 #: Share of the cells of a left-out batch that keep their label.
 BEYOND = 0.95
 #: ... in this share of the batches: in the worst one where there are at most ten.
 _BATCHES = 0.9
-#: A batch lies further out as a whole; the distance of this share of its cells tells how far.
+#: The distance of this share of a batch's cells tells how far out it is as a whole.
 _NEAREST = 0.25
+#: Shifts that leave fewer cells within reach do not say what a batch does.
+_HALF = 0.5
 #: Fewer cells tell nothing about a batch.
 _FEW = 20
 #: Parts that are left out where no batch can be.
 _FOLDS = 5
+#: So many cells of a batch, evenly spaced, tell where it has the types.
+_SAMPLE = 5000
 _ROWS = 4096
 
 
@@ -40,7 +50,20 @@ class Calibration(NamedTuple):
     """What is learned from the reference."""
 
     types: Types
-    threshold: float  # multiple of a batch's near distance beyond which its cells are unknown
+    near: float  # distance of the nearest quarter of a batch that was left out, usually
+    ratio: (
+        float  # multiple of its own nearest quarter's beyond which a near batch's cells are unknown
+    )
+    reach: float  # distance beyond which cells of a batch further out are, its shifts taken off
+    furthest: float  # the longest shift of a type by a batch that was left out
+
+
+class _Batch(NamedTuple):
+    """A batch that was left out, seen from the types of the others."""
+
+    distance: np.ndarray  # (n,)
+    shifted: np.ndarray  # (n,) distances once its shifts are taken off
+    longest: float  # of its shifts
 
 
 class _Sums(NamedTuple):
@@ -81,25 +104,32 @@ def calibrate(
     >>> bool(far[:300].mean() < 0.15), bool(far[300:].mean() > 0.9)
     (True, True)
     """
-    ratios = [r for r in _left_out(Z, label, batch, n_types) if len(r) >= _FEW]
-    if not ratios:
-        folds = [r for r in _left_out(Z, label, np.arange(len(Z)) % _FOLDS, n_types) if len(r)]
-        ratios = [np.concatenate(folds)] if folds else []
-    if not ratios or len(ratios[0]) < _FEW:
+    found = [each for each in _left_out(Z, label, batch, n_types) if len(each.distance) >= _FEW]
+    furthest = max((each.longest for each in found), default=np.inf)
+    if not found:
+        folds = _left_out(Z, label, np.arange(len(Z)) % _FOLDS, n_types)
+        distance, shifted = (
+            np.concatenate(each) for each in zip(*(f[:2] for f in folds), strict=True)
+        )
+        found = [_Batch(distance, shifted, np.inf)]
+    if len(found[0].distance) < _FEW:
         raise InvalidInput(
             f"The reference has too few labelled cells ({len(Z)}) to learn what is unknown: give "
             "unknown=False."
         )
-    each = [np.quantile(ratio, beyond) for ratio in ratios]
-    threshold = float(np.quantile(each, _BATCHES, method="higher"))
-    return Calibration(_types(_sums(Z, label, n_types)), threshold)
+    ratio, reach = (
+        float(np.quantile([np.quantile(far, beyond) for far in each], _BATCHES, method="higher"))
+        for each in ([b.distance / _near(b.distance) for b in found], [b.shifted for b in found])
+    )
+    near = float(np.median([_near(each.distance) for each in found]))
+    return Calibration(_types(_sums(Z, label, n_types)), near, ratio, reach, furthest)
 
 
 def doubt(calibration: Calibration, Z: np.ndarray, batch: np.ndarray) -> np.ndarray:
     """Return (n,) how far out each cell is: above 1 it is unknown.
 
     Distances are compared within a batch, whose effect moves all its cells away from the
-    reference: its nearest quarter, of known types unless hardly any cell is, shows how far.
+    reference: its nearest cells, of known types unless hardly any cell is, show how.
 
     Parameters
     ----------
@@ -113,32 +143,55 @@ def doubt(calibration: Calibration, Z: np.ndarray, batch: np.ndarray) -> np.ndar
     Examples
     --------
     >>> types = Types(np.array([[1.0, 0.0]]), np.eye(2))
-    >>> Z = np.array([[9.0, 1.0], [9.0, 1.0], [0.0, 2.0]])
-    >>> doubt(Calibration(types, 2.0), Z, np.zeros(3, int)).round(1)
-    array([0.5, 0.5, 6.4])
+    >>> Z = np.array([[9.0, 1.0], [9.0, 1.0], [9.0, 1.0], [0.0, 2.0]])
+    >>> doubt(Calibration(types, 0.2, 2.0, 0.5, np.inf), Z, np.zeros(4, int)).round(1)
+    array([0.5, 0.5, 0.5, 6.4])
+    >>> doubt(Calibration(types, 0.1, 2.0, 0.5, np.inf), Z, np.zeros(4, int)).round(1) + 0
+    array([0. , 0. , 0. , 2.7])
     """
-    distance = _nearest(Z, calibration.types)
+    types, near, ratio, reach, furthest = calibration
     number, code, size = np.unique(batch, return_inverse=True, return_counts=True)
     code = np.where(size[code] < _FEW, len(number), code)
-    out = np.empty(len(distance))
+    out = np.empty(len(Z))
     for each in np.unique(code):
-        out[code == each] = _ratio(distance[code == each]) / calibration.threshold
+        own = np.flatnonzero(code == each)
+        centre = types.mean @ types.whitener
+        distance = _distance(Z[own], types, centre)
+        quarter = _near(distance)
+        out[own] = distance / (quarter * ratio)
+        if quarter > near:
+            moved = shifts(_whitened(Z[_some(own)], types), centre, reach, furthest)
+            shifted = _distance(Z[own], types, centre + moved) / reach
+            if np.mean(shifted <= 1) >= _HALF:
+                out[own] = shifted
     return out
 
 
-def _left_out(
-    Z: np.ndarray, label: np.ndarray, batch: np.ndarray, n_types: int
-) -> list[np.ndarray]:
-    """Leave out each batch; return how far its cells are from the types of the others."""
+def _left_out(Z: np.ndarray, label: np.ndarray, batch: np.ndarray, n_types: int) -> list[_Batch]:
+    """Leave out each batch; measure its cells of types that the others have."""
     places = [np.flatnonzero(batch == each) for each in np.unique(batch)]
     parts = [_sums(Z[own], label[own], n_types) for own in places]
     whole = _Sums(*(np.sum(each, axis=0) for each in zip(*parts, strict=True)))
-    ratios = []
+    found = []
     for own, part in zip(places, parts, strict=True):
         rest = _Sums(*(a - b for a, b in zip(whole, part, strict=True)))
         own = own[rest.size[label[own]] > 0]
-        ratios.append(_ratio(_nearest(Z[own], _types(rest))) if len(own) else np.empty(0))
-    return ratios
+        if not len(own):
+            found.append(_Batch(np.empty(0), np.empty(0), 0.0))
+            continue
+        types = _types(rest)
+        centre = types.mean @ types.whitener
+        moved = shifts(_whitened(Z[_some(own)], types), centre)
+        far, shifted = (_distance(Z[own], types, each) for each in (centre, centre + moved))
+        found.append(_Batch(far, shifted, float(np.linalg.norm(moved, axis=1).max())))
+    return found
+
+
+def _some(places: np.ndarray) -> np.ndarray:
+    """Return at most `_SAMPLE` of them, evenly spaced."""
+    if len(places) <= _SAMPLE:
+        return places
+    return places[np.linspace(0, len(places) - 1, _SAMPLE).astype(int)]
 
 
 def _sums(Z: np.ndarray, label: np.ndarray, n_types: int) -> _Sums:
@@ -165,20 +218,22 @@ def _types(sums: _Sums) -> Types:
     return Types(mean, np.linalg.inv(np.linalg.cholesky(spread)).T)
 
 
-def _nearest(Z: np.ndarray, types: Types) -> np.ndarray:
-    """Return (n,) the distance of each cell from the nearest type."""
-    centre = types.mean @ types.whitener
+def _whitened(Z: np.ndarray, types: Types) -> np.ndarray:
+    return unit_rows(Z.astype(np.float64)) @ types.whitener
+
+
+def _distance(Z: np.ndarray, types: Types, centre: np.ndarray) -> np.ndarray:
+    """Return (n,) how far each cell is from the nearest of the whitened centres."""
     out = np.empty(len(Z))
     for first in range(0, len(Z), _ROWS):
-        x = unit_rows(Z[first : first + _ROWS].astype(np.float64)) @ types.whitener
-        squared = (x**2).sum(axis=1)[:, None] - 2 * x @ centre.T + (centre**2).sum(axis=1)
-        out[first : first + _ROWS] = np.sqrt(np.maximum(squared.min(axis=1), 0))
+        rows = slice(first, first + _ROWS)
+        out[rows] = np.sqrt(nearest_centre(_whitened(Z[rows], types), centre)[1])
     return out
 
 
-def _ratio(distance: np.ndarray) -> np.ndarray:
-    """Return distances of the cells of one batch in units of its near ones'."""
-    return distance / max(float(np.quantile(distance, _NEAREST)), np.finfo(float).tiny)
+def _near(distance: np.ndarray) -> float:
+    """Return the distance of the nearest cells of a batch."""
+    return max(float(np.quantile(distance, _NEAREST)), np.finfo(float).tiny)
 
 
 def cluster_distance(Z: np.ndarray, cluster: np.ndarray, means: np.ndarray) -> np.ndarray:

@@ -46,11 +46,12 @@ def transfer_labels(
     differs inside types; ``LABEL_probability``, its share of the votes; and, with `unknown`,
     ``LABEL_doubt``, how far out the cell is. Above 1 its label is "unknown": its direction in the
     PCA, before any move, is then further from every type than nearly all cells of a batch are that
-    is left out of the reference, after what the cell's whole batch is further out was taken off.
+    is left out of the reference, after what the cell's batch does was taken off, as its nearest
+    cells show.
 
-    A type that is close to one of the reference, such as CD8 beside CD4 T cells, takes its name, as
-    does one that is nearly all of the query. Where the reference has one batch, or types of one
-    batch each, nothing tells what a new batch adds, and more cells of known types are unknown.
+    A type that is close to one of the reference, such as CD8 beside CD4 T cells, takes its name.
+    Where about half of a batch or more are of unknown types, they may be taken for what the batch
+    does, and known types for unknown.
 
     Parameters
     ----------
