@@ -201,15 +201,20 @@ class _Pairs:
             self.further.append(levels)
             self._bins.append(place * levels.size + further_place)
 
-    def weights(self, weight: np.ndarray) -> np.ndarray:
-        """Return the weight (first levels, all further levels) of a cluster's combinations."""
+    def weights(self, weight: np.ndarray, a: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Return the weight of a cluster's combinations, (first levels, all further levels).
+
+        Of these, the ones that the masks `a` and `others` keep.
+        """
         n = self.first.size
-        return np.hstack(
-            [
-                np.bincount(bins, weight, n * levels.size).reshape(n, -1)
-                for bins, levels in zip(self._bins, self.further, strict=True)
-            ]
-        )
+        parts = [
+            np.bincount(bins, weight, n * levels.size).reshape(n, -1)
+            for bins, levels in zip(self._bins, self.further, strict=True)
+        ]
+        all_of_them = parts[0] if len(parts) == 1 else np.hstack(parts)
+        if a.all() and others.all():
+            return all_of_them
+        return all_of_them[np.ix_(a, others)]
 
 
 def _numbered(column: np.ndarray, n_levels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -253,24 +258,32 @@ def _solve_cluster(
     """
     first, further = pairs.first, np.concatenate(pairs.further)
     a_kept, others_kept = own.kept[first], own.kept[further]
-    a, others = first[a_kept], further[others_kept]
-    F = np.column_stack([own.O[a], pairs.weights(own.weight)[a_kept][:, others_kept]])
+    a, others = _together(first[a_kept]), further[others_kept]
+    O, S, D = own.O[a], own.S[a], own.O[a] + own.penalties[a]
+    F = np.empty((O.size, 1 + others.size))
+    F[:, 0], F[:, 1:] = O, pairs.weights(own.weight, a_kept, others_kept)
+    F_D = F / D[:, None]
     rest = _rest(own, others)
-    D = own.O[a] + own.penalties[a]
     left = own.penalties[a] / D
-    x_matrix = rest - F.T @ (F / D[:, None])
+    x_matrix = rest - F.T @ F_D
     x_matrix[0, :] = x_matrix[:, 0] = rest[0] + F.T @ left
     place = np.arange(1, len(x_matrix))
-    stays = (own.O[a] + own.penalties[a])[:, None] - F[:, 1:]
-    x_matrix[place, place] = (F[:, 1:] * stays / D[:, None]).sum(axis=0)
+    x_matrix[place, place] = np.einsum("aj,aj->j", F_D[:, 1:], D[:, None] - F[:, 1:])
     x_matrix[place, place] += rest[place, place] + own.penalties[others]
-    right = own.S[others] - F[:, 1:].T @ (own.S[a] / D[:, None])
-    lone = first[~own.kept[first]]
-    right_0 = left @ own.S[a] + own.S[lone].sum(axis=0) - excluded_sum
+    right = own.S[others] - F_D[:, 1:].T @ S
+    lone = first[~a_kept]
+    right_0 = left @ S + own.S[lone].sum(axis=0) - excluded_sum
     x = np.linalg.solve(x_matrix, np.vstack([right_0, right]))
-    W[a] = (own.S[a] - F @ x) / D[:, None]
+    W[a] = (S - F @ x) / D[:, None]
     W[others] = x[1:]
     return x[0]
+
+
+def _together(levels: np.ndarray) -> np.ndarray | slice:
+    """Return levels as a slice where they are neighbours: what is read by it is not copied."""
+    if levels.size and levels[-1] - levels[0] == levels.size - 1:
+        return slice(int(levels[0]), int(levels[-1]) + 1)
+    return levels
 
 
 def _rest(own: _Cluster, others: np.ndarray) -> np.ndarray:
