@@ -58,8 +58,8 @@ class _Emitter:
         self.builder = builder
         self.lanes = 8 * _REGISTER // number.bitwidth
         kind = ir.FloatType() if number.bitwidth == 32 else ir.DoubleType()
-        self.vector = ir.VectorType(kind, self.lanes)
-        self.zeros = ir.Constant(self.vector, [0.0] * self.lanes)
+        self.kind = ir.VectorType(kind, self.lanes)
+        self.zeros = ir.Constant(self.kind, [0.0] * self.lanes)
 
     def step(self, base: Any, *terms: tuple[Any, Any]) -> Any:
         """Return base + sum of count x stride."""
@@ -69,11 +69,18 @@ class _Emitter:
 
     def vector_at(self, base: Any, v: int) -> Any:
         at = self.builder.gep(base, [integer(v * self.lanes)])
-        return self.builder.bitcast(at, self.vector.as_pointer())
+        return self.builder.bitcast(at, self.kind.as_pointer())
+
+    def vector(self, base: Any, v: int) -> Any:
+        """Load a vector, made double if the array is single and the result is not."""
+        at = self.builder.gep(base, [integer(v * self.lanes)])
+        own = ir.VectorType(base.type.pointee, self.lanes)
+        found = self.builder.load(self.builder.bitcast(at, own.as_pointer()), align=_ALIGNED)
+        return found if own == self.kind else self.builder.fpext(found, self.kind)
 
     def spread(self, number: Any) -> Any:
         """A vector of the same number in all lanes."""
-        undefined = ir.Constant(self.vector, ir.Undefined)
+        undefined = ir.Constant(self.kind, ir.Undefined)
         lane = ir.IntType(32)
         first = self.builder.insert_element(undefined, number, ir.Constant(lane, 0))
         everywhere = ir.Constant(ir.VectorType(lane, self.lanes), [0] * self.lanes)
@@ -107,7 +114,7 @@ def _make_tile(rows: int, vectors: int) -> Any:
             width = cgutils.unpack_tuple(builder, b.shape)[1]
             # Slots on the stack, which LLVM turns into registers.
             sums = [
-                [cgutils.alloca_once(builder, emit.vector) for _ in range(vectors)]
+                [cgutils.alloca_once(builder, emit.kind) for _ in range(vectors)]
                 for _ in range(rows)
             ]
             at_row = [builder.add(i, integer(r)) for r in range(rows)]
@@ -123,9 +130,7 @@ def _make_tile(rows: int, vectors: int) -> Any:
                             builder.store(before, total)
             with cgutils.for_range_slice(builder, first, last, integer(1)) as (index, _):
                 line = emit.step(b.data, (index, width), (j, integer(1)))
-                right = [
-                    builder.load(emit.vector_at(line, v), align=_ALIGNED) for v in range(vectors)
-                ]
+                right = [emit.vector(line, v) for v in range(vectors)]
                 for r in range(rows):
                     at = emit.step(a.data, (at_row[r], row_step), (index, inner_step))
                     left = emit.spread(builder.load(at))
@@ -185,7 +190,7 @@ def _multiply(A, B, C):
 @kernel
 def _multiply_transposed(A, B, C):
     # A part of B that stays in the first cache meets all rows of the result at once.
-    near = _NEAR * 4 // A.itemsize
+    near = _NEAR * 4 // B.itemsize
     for first in range(0, A.shape[0], near):
         last = min(first + near, A.shape[0])
         _fill(A, A.shape[1], 1, A.shape[1], first, last, B, C)
@@ -204,5 +209,6 @@ _OFF = bool(numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
 #: C[:n] = A[:, :m] B for A (n, at least m), B (m,w), C (at least n,w): contiguous, all float32 or
 #: all float64, w a multiple of LANES.
 multiply = _plain_multiply if _OFF else _multiply
-#: C[:m] = A' B for A (n,m), B (n,w), C (at least m,w); otherwise as `multiply`.
+#: C[:m] = A' B for A (n,m), B (n,w), C (at least m,w); otherwise as `multiply`, but that B may be
+#: float32 where the others are float64.
 multiply_transposed = _plain_multiply_transposed if _OFF else _multiply_transposed

@@ -144,7 +144,7 @@ def sum_moments(A, codes, tilt, groups, X, scale, M, combination, G):
     joint = np.empty((1, A.shape[1]), np.float32)
     scales = np.full(1, scale)
     # whole registers: half as many double-precision numbers fill one
-    R = np.zeros((TILE, padded(A.shape[1], 64 // scales.itemsize)), scales.dtype)
+    R = np.zeros((TILE, padded(A.shape[1], 64 // scales.itemsize)), np.float32)
     Xt = np.empty((TILE, d), scales.dtype)
     product = np.empty((d, R.shape[1]), scales.dtype)
     for t in range(groups.level.size):
@@ -155,7 +155,7 @@ def sum_moments(A, codes, tilt, groups, X, scale, M, combination, G):
             for p in range(d):
                 Xt[j - lo, p] = X[i, p]
             if G.shape[0] > 0:
-                add_fixed(R, j - lo, scale, G, combination[i])
+                add_fixed(R, j - lo, np.float32(scale), G, combination[i])
         multiply_transposed(Xt[: hi - lo], R, product)
         level_sum = M[groups.level[t]]
         for p in range(d):

@@ -281,6 +281,9 @@ def test_products__are_those_of_numpy(number, n, inner, width):
     A = draws.normal(size=(inner, n)).astype(number)
     product.multiply_transposed(A, B, C)
     np.testing.assert_allclose(C[:n], A.T @ B, rtol=1e-4, atol=1e-5)
+    single = C.copy()
+    product.multiply_transposed(A, B.astype(np.float32), single)
+    np.testing.assert_allclose(single[:n], A.T @ B.astype(np.float32), rtol=1e-4, atol=1e-5)
     assert (C[n] == -1).all()
 
 
