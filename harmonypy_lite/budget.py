@@ -22,6 +22,9 @@ MODES = ("fast", "lean", "scratch")
 #: Share of the available memory that a run takes when nothing is said.
 SHARE = 0.5
 
+#: Bytes of tables that the threads may hold together; further threads do without.
+MOST_TABLES = 512 * 2**20
+
 _MB = 2**20
 _PROGRAM = 300 * _MB  # Python, its packages, compiled kernels
 _BATCHES = 160 * _MB  # input and result on their way through memory, five batches of 32 MB
@@ -47,7 +50,7 @@ class Load:
     affinity_bytes
         Bytes of an affinity that is kept.
     n_combinations
-        Combinations of the levels of several covariates, at most; 0 for one covariate.
+        Combinations of the levels of several covariates that occur; 0 for one covariate.
     """
 
     n_cells: int
@@ -62,9 +65,10 @@ class Load:
 
     def memory(self, mode: str) -> int:
         """Return the bytes that the process needs at its peak."""
-        tables = 8 * self.n_clusters * self.n_levels
-        tables *= self.n_dims * (self.n_threads + 2) + 2 * _N_BLOCKS
-        tables += 8 * self.n_clusters * self.n_combinations * (self.n_threads + 1)
+        level = 8 * self.n_clusters * self.n_levels
+        sums = level * self.n_dims + 8 * self.n_clusters * self.n_combinations
+        threads = min(self.n_threads, max(1, MOST_TABLES // sums))
+        tables = sums * (threads + 1) + level * (self.n_dims + 2 * _N_BLOCKS)
         if mode == "scratch":
             return _PROGRAM + _BATCHES + tables
         cell = (self.item_bytes + 4) * self.n_dims + _PER_CELL + _PER_COVARIATE * self.n_covariates

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from harmonypy_lite.budget import Choice, Load, choose
+from harmonypy_lite.cells.arrangement import combine
 from harmonypy_lite.cells.row_file import RowFile
 from harmonypy_lite.design import Design, design_from_parts
 from harmonypy_lite.embedding import check_shape
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.files import appending
 from harmonypy_lite.files.inputs import Inputs, Stacked
-from harmonypy_lite.method.rules import affinity_bytes
+from harmonypy_lite.method.form import Form, affinity_bytes
+from harmonypy_lite.method.rules import RULES, setting_for
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import Progress, Replay, plain_parameters, versions
 from harmonypy_lite.scratch import folder_of, scratch_folder
@@ -103,10 +104,12 @@ def load_of(embedding: Any, request: Request, levels: Design | None = None) -> L
     threads, item = worker_count(request.params.n_jobs), np.dtype(embedding.dtype).itemsize
     K, C = request.params.clusters_for(n), len(request.keys)
     n_levels, n_combinations = 2 * C, 0
-    if levels is not None:
-        n_levels = max(levels.n_levels, 1)
-        n_combinations = min(n, math.prod(map(len, levels.levels))) if C > 1 else 0
-    kept = affinity_bytes(request.params, n, C)
+    kept = affinity_bytes(RULES[request.params.flavor], request.params, n, C)
+    if levels is not None and levels.covariates:
+        n_levels = levels.n_levels
+        kept = 2 if setting_for(request.params, levels).form is Form.HALF else 4
+        if len(levels.covariates) > 1:
+            n_combinations = len(combine(np.asarray(levels.codes[0:n]))[1])
     return Load(n, d, K, n_levels, C, threads, item, kept, n_combinations)
 
 

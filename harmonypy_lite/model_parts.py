@@ -15,8 +15,9 @@ from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.files.tables import Array
 from harmonypy_lite.genes import GeneSpace, gene_arrays, genes_of
 from harmonypy_lite.method.blocks import number_of_blocks
+from harmonypy_lite.method.form import Form, form_of
 from harmonypy_lite.method.model import Reference
-from harmonypy_lite.method.rules import RULES, Form, Setting, form_of
+from harmonypy_lite.method.rules import RULES, Setting
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import Replay
 
@@ -194,10 +195,13 @@ def _form(
     header: Mapping[str, Any], params: HarmonyParams, design: Design, theta: np.ndarray
 ) -> Form:
     if "affinities" not in header:  # a model from before there were halves; the design has no cells
-        return form_of(RULES[params.flavor], theta, design, header["n_clusters"])
-    if header["affinities"] not in Form.__members__:
-        raise InvalidInput(f"affinities are {header['affinities']!r}, of {list(Form.__members__)}")
-    return Form[header["affinities"]]
+        stale = params.sync == "batch"
+        return form_of(RULES[params.flavor], theta, design, header["n_clusters"], stale=stale)
+    name = header["affinities"]
+    if not isinstance(name, str) or name not in Form.__members__:
+        one = ", ".join(Form.__members__)
+        raise InvalidInput(f"affinities are {name!r}, they must be one of {one}")
+    return Form[name]
 
 
 def _design(header: Mapping[str, Any], level_size: np.ndarray) -> Design:

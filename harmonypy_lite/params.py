@@ -184,8 +184,9 @@ class HarmonyParams:
     memory: str = _parameter(
         "fast",
         "choice",
-        "`fast` keeps the cells' affinities to the clusters (4 bytes for each cell and cluster), "
-        "`lean` computes them anew in every round; the result is the same to the byte.",
+        "`fast` keeps the cells' affinities to the clusters (2 bytes for each cell and cluster, 4 "
+        "where cells are few or theta is large), `lean` computes them anew in every round; the "
+        "result is the same to the byte.",
         choices=MEMORY_MODES,
     )
 

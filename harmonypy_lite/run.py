@@ -22,10 +22,11 @@ from harmonypy_lite.design import Design, design_from_columns
 from harmonypy_lite.embedding import inspected
 from harmonypy_lite.errors import InvalidInput, NumericalError, warn
 from harmonypy_lite.method import blocks, loop, opening, start
+from harmonypy_lite.method.form import Form
 from harmonypy_lite.method.history import History
 from harmonypy_lite.method.loop import Outcome
 from harmonypy_lite.method.passes import Cells, Correct
-from harmonypy_lite.method.rules import Form, Setting, setting_for
+from harmonypy_lite.method.rules import Setting, setting_for
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.shortfalls import shortfalls, warn_of_shortfalls
 from harmonypy_lite.threads import Workers
@@ -222,7 +223,7 @@ def _integrate(
     sample = start.sample_cells(len(Z), setting.n_clusters, rng)
     with Workers(setting.params.n_jobs) as workers:
         hold = holder(block_seed, workers, keep=keep)
-        release_freed()
+        release_freed()  # what was freed on the way would count beside what the cells take
         opened = opening.open_run(Z[sample], design.take(sample), setting, rng, hold)
         cells = hold(Z, design, setting)
         release_freed()

@@ -47,7 +47,7 @@ REAL_SETS = (
 def numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Hold affinities in single precision, as of few cells, and then in halves, as of many."""
     if request.param == "half":
-        monkeypatch.setattr("harmonypy_lite.method.rules._MANY", 0)
+        monkeypatch.setattr("harmonypy_lite.method.form._MANY", 0)
     return str(request.param)
 
 

@@ -18,8 +18,9 @@ from harmonypy_lite.cells.in_memory import InMemoryCells
 from harmonypy_lite.design import design_from_columns
 from harmonypy_lite.kernels import jit, lanes
 from harmonypy_lite.method import blocks, loop, rules
+from harmonypy_lite.method.form import Form
 from harmonypy_lite.method.passes import Assign, Reassign
-from harmonypy_lite.method.rules import Form, setting_for
+from harmonypy_lite.method.rules import setting_for
 from harmonypy_lite.params import HarmonyParams
 from harmonypy_lite.run import Integration, integrate_embedding
 from harmonypy_lite.threads import Workers

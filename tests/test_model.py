@@ -146,7 +146,8 @@ DAMAGE = {
     "add up": lambda file: retext(file, n_cells=N + 1),
     "params are not": lambda file: retext(file, params={"gamma": 1}),
     "sigma must be": lambda file: put(file, "sigma", data=np.full(6, -1.0)),
-    "affinities are": lambda file: retext(file, affinities="DOUBLE"),
+    "affinities are 'DOUBLE'": lambda file: retext(file, affinities="DOUBLE"),
+    "affinities are \\['HALF'\\]": lambda file: retext(file, affinities=["HALF"]),
     "block_seed": lambda file: retext(file, block_seed=-1),
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import twin
 
-from harmonypy_lite.method import rules
+from harmonypy_lite.method import form
 
 FLAVORS = ("harmony2", "harmony1")
 LAYOUTS = tuple(twin.LAYOUTS)
@@ -155,7 +155,7 @@ def test_run__agrees_for_block_proportion(flavor: str, proportion: float) -> Non
 def test_run__with_affinities_of_eleven_bits_agrees_to_as_many(
     layout: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rules, "_MANY", 0)
+    monkeypatch.setattr(form, "_MANY", 0)
     Z, frame = twin.simulated(400, 7, layout, seed)
     # rounds that end at a threshold would end elsewhere
     found, wanted = twin.both(Z, frame, tol_clustering=0.0, early_stop=False, max_iter_harmony=5)

@@ -121,7 +121,7 @@ def arrange(
         must be worked on in the order of covariates that all of them have.
     """
     codes = codes[:, by_size(level_counts)]
-    combination, combinations = _combine(codes)
+    combination, combinations = combine(codes)
     key = block.astype(np.int32 if n_blocks * len(combinations) < 2**31 else np.int64)
     np.multiply(key, len(combinations), out=key)
     np.add(key, combination, out=key)
@@ -173,7 +173,7 @@ def runs(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return level[start], start
 
 
-def _combine(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def combine(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Number the combinations of levels that occur, in order of their codes."""
     combination, used = _renumber(codes[:, 0])
     combinations = used[:, None]

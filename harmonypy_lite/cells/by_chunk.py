@@ -29,6 +29,7 @@ from harmonypy_lite.cells.moments import MomentTables, Tables
 from harmonypy_lite.kernels import rows as row_kernels
 from harmonypy_lite.kernels.sums import add_tiles
 from harmonypy_lite.kernels.weights import Groups
+from harmonypy_lite.method.form import Form
 from harmonypy_lite.method.passes import (
     Assign,
     Assigned,
@@ -39,7 +40,6 @@ from harmonypy_lite.method.passes import (
     SumExcluded,
     SumMoments,
 )
-from harmonypy_lite.method.rules import Form
 from harmonypy_lite.threads import Workers
 
 
@@ -219,8 +219,8 @@ class ChunkwiseCells:
         first, last = (int(chunk) for chunk in self._arrangement.block_chunks[block : block + 2])
         start = self._arrangement.chunk_start[first : last + 1]
         n = int(start[-1] - start[0])
-        worth = (n - self._head_start) // (CHUNK + self._head_start)
-        parts = max(1, min(self._workers.count, last - first, worth))
+        # less than a chunk is not worth waking a thread for
+        parts = max(1, min(self._workers.count, last - first, (n - self._head_start) // CHUNK))
         wanted = start[0] + self._head_start + (n - self._head_start) * np.arange(1, parts) / parts
         inner = first + np.searchsorted((start[1:] + start[:-1]) / 2, wanted)
         cuts = [first, *np.clip(inner, first + 1, last - 1).tolist(), last]
@@ -296,7 +296,8 @@ class ChunkwiseCells:
         bounds = np.clip(np.append(start - first_tile, len(sums.first)), 0, len(sums.first))
         out = np.empty((levels.size, self._n_clusters), np.int64)
         add_tiles(sums.first, bounds, out)
-        return sums._replace(first=out, rest=sums.rest[self._further, : self._n_clusters])
+        rest = np.ascontiguousarray(sums.rest[self._further, : self._n_clusters])
+        return sums._replace(first=out, rest=rest)
 
     def _owned_levels(self) -> range:
         """Return the levels to whose moments one thread at a time adds."""

@@ -27,7 +27,7 @@ from harmonypy_lite.kernels.product import padded
 from harmonypy_lite.kernels.rows import unit_rows
 from harmonypy_lite.kernels.sums import fold_rows
 from harmonypy_lite.kernels.weights import NO_MEMBERS, Groups
-from harmonypy_lite.method.rules import Form
+from harmonypy_lite.method.form import Form
 from harmonypy_lite.method.totals import FixedPoint
 
 #: Distance of the clusters that only fill up a vector. The bounds of sigma and theta keep all
@@ -72,9 +72,7 @@ class Sums(NamedTuple):
     """Sums of an assignment, in int64 fixed point except for energy and entropy."""
 
     first: np.ndarray  # (T, L) R over each tile, or (M, K) over each level of the first covariate
-    rest: (
-        np.ndarray
-    )  # (B, L) R over levels of further covariates, or (B', K) from the first of these
+    rest: np.ndarray  # (B, L) R over levels; or (B', K), from the first further covariate's on
     energy: np.ndarray  # (T,) float64, without the part that the tilt's scale adds
     direction: np.ndarray  # (1, d, L) R_ik u_i
     entropy: np.ndarray  # (m,) float64, of each cell that is looked at for it

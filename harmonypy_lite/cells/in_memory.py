@@ -1,7 +1,7 @@
 """The cells in memory, in two ways that give the same bytes.
 
 *Kept affinities*: per cell z and its affinities to the K clusters (2 bytes each where there are
-many, see `rules.Form`), so that a round of clustering is one read of memory. *Recomputed
+many, see `method.form`), so that a round of clustering is one read of memory. *Recomputed
 affinities*: per cell only z_hat; affinities are made anew, a chunk at a time. Centroids that move
 in every round, and penalties too steep for single precision, leave nothing to keep.
 """
@@ -18,7 +18,7 @@ from harmonypy_lite.cells.by_chunk import ChunkwiseCells, Span
 from harmonypy_lite.cells.chunk import Affinities, InForce, Sums, unit_above
 from harmonypy_lite.cells.moments import MomentTables, Tables
 from harmonypy_lite.kernels import rows as row_kernels
-from harmonypy_lite.method.rules import Form
+from harmonypy_lite.method.form import Form
 from harmonypy_lite.threads import Workers
 
 #: Levels whose moments are summed up together: of 50 dimensions and 100 clusters they take 640 KB.

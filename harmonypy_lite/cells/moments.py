@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from harmonypy_lite.budget import MOST_TABLES
 from harmonypy_lite.kernels.tables import combination_sums, level_sums
 from harmonypy_lite.threads import Workers
 
-#: Bytes of tables that the threads may hold together; further threads do without.
-_MOST = 512 * 2**20
 #: Levels, and combinations of levels, that a thread clears or turns at a time.
 _LEVELS, _COMBINATIONS = 16, 4096
 
@@ -53,7 +52,7 @@ class MomentTables:
         owned: range = range(0),
     ) -> None:
         B, d, width = shape
-        count = min(workers.count, max(1, _MOST // (8 * width * (B * d + n_combinations))))
+        count = min(workers.count, max(1, MOST_TABLES // (8 * width * (B * d + n_combinations))))
         self._workers, self._owned = workers, owned
         self._M = np.empty((count, *shape), np.int64)
         self._G = np.empty((1 if owned else count, n_combinations, width), np.int64)

@@ -21,8 +21,8 @@ from harmonypy_lite.cells.chunk import InForce
 from harmonypy_lite.cells.counted import Census, Counted, Walk
 from harmonypy_lite.cells.row_file import RowFile
 from harmonypy_lite.kernels import rows as row_kernels
+from harmonypy_lite.method.form import Form
 from harmonypy_lite.method.passes import Assign, Correct, CorrectAndAssign, Reassign
-from harmonypy_lite.method.rules import Form
 from harmonypy_lite.threads import Workers
 
 

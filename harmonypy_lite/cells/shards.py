@@ -18,8 +18,9 @@ from harmonypy_lite.cells.counted import Counted
 from harmonypy_lite.cells.moments import MomentTables
 from harmonypy_lite.method import loop
 from harmonypy_lite.method.apart import ApartComposition
+from harmonypy_lite.method.form import Form
 from harmonypy_lite.method.passes import Assign, Assigned, CorrectAndAssign, Reassign, Turn
-from harmonypy_lite.method.rules import Form, Setting
+from harmonypy_lite.method.rules import Setting
 from harmonypy_lite.threads import Workers
 
 

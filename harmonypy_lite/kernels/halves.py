@@ -15,7 +15,7 @@ DROPPED = 13
 #: Bits of the smallest number in single precision: those of 1 less all 65535 steps.
 LEAST = 0x3F800000 - (0xFFFF << DROPPED)
 #: ... less half a step, so that cutting off rounds to the nearest.
-EVEN = LEAST - (1 << (DROPPED - 1))
+BIAS = LEAST - (1 << (DROPPED - 1))
 #: Logarithm of the smallest number, rounded up.
 LOWEST = -44.36
 
@@ -28,7 +28,7 @@ def to_half(x: np.ndarray) -> np.ndarray:
     >>> to_half(np.array([1.0, 0.5], np.float32))
     array([65535, 64511], dtype=uint16)
     """
-    return ((x.view(np.uint32) - np.uint32(EVEN)) >> np.uint32(DROPPED)).astype(np.uint16)
+    return ((x.view(np.uint32) - np.uint32(BIAS)) >> np.uint32(DROPPED)).astype(np.uint16)
 
 
 def from_half(half: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ class Vectors:
     def store(self, vector: Any, base: Any, offset: Any) -> None:
         """Store in the precision of the array that `base` is of."""
         if base.type.pointee == HALF:
-            bits = self.builder.sub(self.builder.bitcast(vector, _INDEX), self._bits(halves.EVEN))
+            bits = self.builder.sub(self.builder.bitcast(vector, _INDEX), self._bits(halves.BIAS))
             short = self.builder.lshr(bits, self._bits(halves.DROPPED))
             vector = self.builder.trunc(short, ir.VectorType(HALF, LANES))
             self.builder.store(vector, self._at(base, offset, HALF), align=_HALF_ALIGNED)

@@ -65,24 +65,19 @@ def diversity_harmony2(O: np.ndarray, E: np.ndarray) -> np.ndarray:
     return O * np.log((O + E + 1) / (2 * E + 1))
 
 
-def steepness_harmony1(
-    theta: np.ndarray, level_size: np.ndarray, level_share: np.ndarray
-) -> np.ndarray:
+def steepness_harmony1(theta: np.ndarray, level_size: np.ndarray, E: np.ndarray) -> np.ndarray:
     """Bound, per level, on how far P_kb can differ between two clusters.
 
-    P <= theta log(N_b + 1) where the level is absent; where it is alone O = n, E = n Pr, and
-    P >= theta log Pr.
+    P <= theta log(N_b + 1) where the level is absent. -P = theta log((O + 1) / (E + 1)) is largest
+    where the whole level is alone in a cluster; `E` (B,) is what is expected there: n Pr with
+    O = n = N_b, or less where n and O are not of one time.
     """
-    return theta * (np.log1p(level_size) - np.log(level_share))
+    return theta * (np.log1p(level_size) + np.log((level_size + 1) / (E + 1)))
 
 
-def steepness_harmony2(
-    theta: np.ndarray, level_size: np.ndarray, level_share: np.ndarray
-) -> np.ndarray:
+def steepness_harmony2(theta: np.ndarray, level_size: np.ndarray, E: np.ndarray) -> np.ndarray:
     """Bound, per level, on how far P_kb can differ between two clusters.
 
-    P <= theta log 2 where the level is absent. -P = theta log((O + E + 1) / (2E + 1)) with E = n Pr
-    and O <= min(n, N_b) is largest where the whole level is alone in a cluster, O = n = N_b.
+    As `steepness_harmony1`, with P <= theta log 2 and -P = theta log((O + E + 1) / (2E + 1)).
     """
-    E = level_size * level_share
     return theta * np.log(2 * (level_size + E + 1) / (2 * E + 1))

@@ -100,12 +100,12 @@ def open_run(
         return Opening(start.start_centroids(sample, K, rng, setting.params.n_jobs), None)
     means = level_means(sample, design.codes, setting.covariates)
     if how == "centred":
-        return _moved(sample, design, means, K, rng)
+        return _moved(sample, design, means, K, rng, setting.params.n_jobs)
     few = _some(len(sample), setting, rng)
     shift, mixed = _careful(sample[few], design.take(few), setting, rng, hold)
     if mixed < _MIXED and _bold_is_better(sample, design, setting, rng, hold, shift, means):
         shift = means
-    return _moved(sample, design, shift, K, rng)
+    return _moved(sample, design, shift, K, rng, setting.params.n_jobs)
 
 
 def _bold_is_better(
@@ -127,9 +127,14 @@ def _bold_is_better(
 
 
 def _moved(
-    sample: np.ndarray, design: Design, shift: np.ndarray, K: int, rng: np.random.Generator
+    sample: np.ndarray,
+    design: Design,
+    shift: np.ndarray,
+    K: int,
+    rng: np.random.Generator,
+    n_jobs: int | None,
 ) -> Opening:
-    return Opening(start.start_centroids(_less(sample, design, shift), K, rng), shift)
+    return Opening(start.start_centroids(_less(sample, design, shift), K, rng, n_jobs), shift)
 
 
 def _less(sample: np.ndarray, design: Design, shift: np.ndarray) -> np.ndarray:
@@ -179,7 +184,7 @@ def _careful(
 ) -> tuple[np.ndarray, float]:
     """Run Harmony with one shift per level from the cells as they are; return it and the mixing."""
     aligning = _small(setting, design, _ALIGNMENT)
-    Y = start.start_centroids(cells, aligning.n_clusters, rng)
+    Y = start.start_centroids(cells, aligning.n_clusters, rng, setting.params.n_jobs)
     held = hold(cells, design, aligning)
     outcome = loop.integrate(held, aligning, Y)
     # The same in all clusters, but for those without cells, which correct nothing.
@@ -197,7 +202,7 @@ def _tried(
 ) -> Trade:
     """Integrate some cells with pooled effects, opened with a shift; return what they trade."""
     trying = _small(setting, design, RULES["pooled"])
-    opened = _moved(cells, design, shift, trying.n_clusters, rng)
+    opened = _moved(cells, design, shift, trying.n_clusters, rng, setting.params.n_jobs)
     held = hold(cells, design, trying)
     loop.integrate(Shifted(held, shift, lambda W: None), trying, opened.Y)
     return trade(cells, held.result(), design.codes, rng)

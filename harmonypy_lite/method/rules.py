@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 
 from harmonypy_lite.design import Design
 from harmonypy_lite.errors import InvalidInput
 from harmonypy_lite.method import formulas
+from harmonypy_lite.method.form import Form, form_of
 from harmonypy_lite.method.pooled import Pooling
 from harmonypy_lite.method.totals import Composition
 from harmonypy_lite.params import HarmonyParams
-
-#: exp(-87) is the smallest normal number in single precision, exp(-44) the smallest of 16 bits.
-#: What a penalty within these bounds can lift from below stays under exp(60 - 87) and
-#: exp(30 - 44), which is nothing beside a sum of 1.
-_MILD, _MILDER = 60.0, 30.0
-#: So many affinities (40,000 cells, 100 clusters) no longer fit a cache, and each round reads them
-#: from memory. Fewer are held in single precision, which takes no longer then.
-_MANY = 4_000_000
 
 #: A fixed ridge penalty for each cell, below which the levels of several covariates could not be
 #: told apart in double precision: of what cells are moved by, 1e-15 cells / penalty is lost.
@@ -30,14 +22,6 @@ _LEAST_LAMBDA = 1e-11
 
 #: Numbers of a table that are worked on at a time: what a formula makes on its way stays in cache.
 _NEAR = 12_800
-
-
-class Form(Enum):
-    """How affinities are held: the numbers that R is formed from, by the penalties to come."""
-
-    HALF = "16 bits, of 11 of them significant, from exp(-44) to 1"
-    SINGLE = "single precision"
-    WITH_PENALTY = "single precision, penalties added to their logarithms: nothing to keep"
 
 
 @dataclass(frozen=True)
@@ -51,7 +35,8 @@ class Rules:
     diversity
         D(O, E): the term of the objective that the penalty descends.
     steepness
-        Bound(theta, N_b, Pr_b) on how far P can differ between two clusters.
+        Bound(theta, N_b, least E_kb beside the whole level) on how far P can differ between two
+        clusters.
     moving_centroids
         True: Y = unit(R'u) before each round, and R carries over a correction (2019).
         False: Y = unit(intercept of the ridge regression) after a correction, and R starts anew
@@ -206,35 +191,8 @@ def setting_for(params: HarmonyParams, design: Design) -> Setting:
         level_size=design.level_size,
         level_share=design.level_share,
         covariates=tuple(design.level_slices()),
-        form=form_of(rules, theta, design, K),
+        form=form_of(rules, theta, design, K, stale=params.sync == "batch"),
     )
-
-
-def form_of(rules: Rules, theta: np.ndarray, design: Design, n_clusters: int) -> Form:
-    """Return how affinities are held: in the shortest numbers that pay and that penalties fit."""
-    bound = rules.steepness(theta, design.level_size, design.level_share)
-    steepness = sum(float(bound[levels].max()) for levels in design.level_slices())
-    return _form(rules, steepness, design.n_cells * n_clusters)
-
-
-def affinity_bytes(params: HarmonyParams, n_cells: int, n_covariates: int) -> int:
-    """Return the bytes of an affinity, at most, for covariates of which nothing is known yet."""
-    theta = params.theta if isinstance(params.theta, Mapping) else {"": params.theta}
-    largest = max(float(np.max(each)) for each in theta.values())
-    # no level is steeper than one of this many cells
-    size = np.array([max(1.0, np.sqrt(n_cells / 2))])
-    rules = RULES[params.flavor]
-    steepness = rules.steepness(np.array([largest]), size, size / n_cells)[0] * n_covariates
-    return 2 if _form(rules, steepness, n_cells * params.clusters_for(n_cells)) is Form.HALF else 4
-
-
-def _form(rules: Rules, steepness: float, n_affinities: int) -> Form:
-    if steepness > _MILD:
-        return Form.WITH_PENALTY
-    # Where centroids move in every round, affinities are never read again.
-    if n_affinities < _MANY or rules.moving_centroids or steepness > _MILDER:
-        return Form.SINGLE
-    return Form.HALF
 
 
 def _check_lambda(ridge_lambda: np.ndarray | None, design: Design) -> None:

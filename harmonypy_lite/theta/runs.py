@@ -41,7 +41,7 @@ class Runs:
     workers
         Threads.
     keep
-        Whether affinities may be kept in memory (4 K bytes a cell).
+        Whether affinities may be kept in memory (2 K bytes a cell, or 4 K).
 
     Examples
     --------

@@ -24,7 +24,7 @@ import oracles  # noqa: E402
 
 from harmonypy_lite import datasets  # noqa: E402
 from harmonypy_lite.errors import HarmonyWarning, NotConvergedWarning  # noqa: E402
-from harmonypy_lite.method import rules  # noqa: E402
+from harmonypy_lite.method import form  # noqa: E402
 from harmonypy_lite.params import HarmonyParams  # noqa: E402
 from harmonypy_lite.run import Integration, integrate_embedding  # noqa: E402
 
@@ -65,7 +65,7 @@ def row(folder: Path, name: str) -> str:
     frame = data.obs[keys.split(",") if keys else ["batch"]].astype(str)
 
     def run(fewest: int, seed: int) -> Integration:
-        rules._MANY = fewest  # so many affinities are held in halves
+        form._MANY = fewest  # so many affinities are held in halves
         return integrate_embedding(Z, frame, HarmonyParams(rng=seed))
 
     single, other, half = run(sys.maxsize, 0), run(sys.maxsize, 1), run(0, 0)

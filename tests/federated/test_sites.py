@@ -22,7 +22,7 @@ from harmonypy_lite.federated import start, steps
 from harmonypy_lite.federated.exchange import Exchange
 from harmonypy_lite.federated.plan import Plan
 from harmonypy_lite.files import output
-from harmonypy_lite.method import rules
+from harmonypy_lite.method import form
 from harmonypy_lite.params import HarmonyParams
 
 PARAMS = HarmonyParams(n_clusters=12, max_iter_harmony=2, early_stop=False)
@@ -66,7 +66,7 @@ def test_sites__find_what_one_holder_of_all_cells_finds(world: sites.World, fini
 def test_sites__that_hold_halves_find_what_one_holder_of_all_cells_finds(
     world: sites.World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rules, "_MANY", 0)
+    monkeypatch.setattr(form, "_MANY", 0)
     sites.run(world, tmp_path / "run", plan())
     found = sites.applied(world, tmp_path / "run")
     wanted, _ = sites.pooled(world, plan(), sites.centroids_of(tmp_path / "run"))
