@@ -149,8 +149,9 @@ def test_calibrate__leaves_cells_out_where_no_batch_can_be() -> None:
     found = calibrate(Z, label, label, 3), calibrate(Z, label, np.zeros(900, int), 3)
     assert found[0].ratio == found[1].ratio > 1
     assert found[0].furthest == found[1].furthest == np.inf
-    with pytest.raises(InvalidInput, match="unknown=False"):
-        calibrate(Z[:15], label[:15], label[:15], 3)
+    for n in (15, 1):
+        with pytest.raises(InvalidInput, match="unknown=False"):
+            calibrate(Z[:n], label[:n], label[:n], 3)
 
 
 def test_doubt__takes_off_what_a_whole_batch_moves_its_types() -> None:

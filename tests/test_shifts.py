@@ -86,8 +86,14 @@ def test_shifts__are_no_longer_than_any_known() -> None:
 
 def test_nearest_centre__is_what_all_distances_say() -> None:
     x = cells(90, 6)
-    place, squared = nearest_centre(x, CENTRE)
+    own, squared = nearest_centre(x, CENTRE)
     each = np.linalg.norm(x[:, None] - CENTRE, axis=2)
-    np.testing.assert_array_equal(place, each.argmin(axis=1))
+    np.testing.assert_array_equal(own, each.argmin(axis=1) == np.arange(3)[:, None])
     np.testing.assert_allclose(squared, each.min(axis=1) ** 2, rtol=1e-9)
     assert nearest_centre(CENTRE + 1e-9, CENTRE)[1].min() >= 0
+
+
+def test_nearest_centre__of_two_that_are_equally_far_is_the_first() -> None:
+    own, _ = nearest_centre(cells(90, 7), CENTRE[[1, 0, 0, 2]])
+    assert not own[2].any()
+    np.testing.assert_array_equal(own.sum(axis=0), 1)

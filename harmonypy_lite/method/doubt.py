@@ -19,8 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harmonypy_lite.errors import InvalidInput
-from harmonypy_lite.method.formulas import unit_rows
-from harmonypy_lite.method.shifts import nearest_centre, shifts
+from harmonypy_lite.method.shifts import shifts
 
 #: Share of the cells of a left-out batch that keep their label.
 BEYOND = 0.95
@@ -66,6 +65,14 @@ class _Batch(NamedTuple):
     longest: float  # of its shifts
 
 
+class _Seen(NamedTuple):
+    """Cells, and what every distance of theirs needs."""
+
+    Z: np.ndarray  # (n, d)
+    scale: np.ndarray  # (n,) 1 / |z|
+    square: np.ndarray  # (n,) the squared length of the whitened direction
+
+
 class _Sums(NamedTuple):
     """Sums over the directions of cells."""
 
@@ -104,10 +111,11 @@ def calibrate(
     >>> bool(far[:300].mean() < 0.15), bool(far[300:].mean() > 0.9)
     (True, True)
     """
-    found = [each for each in _left_out(Z, label, batch, n_types) if len(each.distance) >= _FEW]
+    left_out, whole = _left_out(Z, label, batch, n_types)
+    found = [each for each in left_out if len(each.distance) >= _FEW]
     furthest = max((each.longest for each in found), default=np.inf)
     if not found:
-        folds = _left_out(Z, label, np.arange(len(Z)) % _FOLDS, n_types)
+        folds, whole = _left_out(Z, label, np.arange(len(Z)) % _FOLDS, n_types)
         distance, shifted = (
             np.concatenate(each) for each in zip(*(f[:2] for f in folds), strict=True)
         )
@@ -117,12 +125,15 @@ def calibrate(
             f"The reference has too few labelled cells ({len(Z)}) to learn what is unknown: give "
             "unknown=False."
         )
+    quarter = [_near(each.distance) for each in found]
     ratio, reach = (
         float(np.quantile([np.quantile(far, beyond) for far in each], _BATCHES, method="higher"))
-        for each in ([b.distance / _near(b.distance) for b in found], [b.shifted for b in found])
+        for each in (
+            [b.distance / q for b, q in zip(found, quarter, strict=True)],
+            [b.shifted for b in found],
+        )
     )
-    near = float(np.median([_near(each.distance) for each in found]))
-    return Calibration(_types(_sums(Z, label, n_types)), near, ratio, reach, furthest)
+    return Calibration(_types(whole), float(np.median(quarter)), ratio, reach, furthest)
 
 
 def doubt(calibration: Calibration, Z: np.ndarray, batch: np.ndarray) -> np.ndarray:
@@ -153,38 +164,45 @@ def doubt(calibration: Calibration, Z: np.ndarray, batch: np.ndarray) -> np.ndar
     number, code, size = np.unique(batch, return_inverse=True, return_counts=True)
     code = np.where(size[code] < _FEW, len(number), code)
     out = np.empty(len(Z))
+    centre = types.mean @ types.whitener
     for each in np.unique(code):
         own = np.flatnonzero(code == each)
-        centre = types.mean @ types.whitener
-        distance = _distance(Z[own], types, centre)
+        seen = _seen(Z[own], types)
+        distance = _distance(seen, types, centre)
         quarter = _near(distance)
         out[own] = distance / (quarter * ratio)
         if quarter > near:
             moved = shifts(_whitened(Z[_some(own)], types), centre, reach, furthest)
-            shifted = _distance(Z[own], types, centre + moved) / reach
+            shifted = _distance(seen, types, centre + moved) / reach
             if np.mean(shifted <= 1) >= _HALF:
                 out[own] = shifted
     return out
 
 
-def _left_out(Z: np.ndarray, label: np.ndarray, batch: np.ndarray, n_types: int) -> list[_Batch]:
-    """Leave out each batch; measure its cells of types that the others have."""
+def _left_out(
+    Z: np.ndarray, label: np.ndarray, batch: np.ndarray, n_types: int
+) -> tuple[list[_Batch], _Sums]:
+    """Leave out each batch; measure its cells of types that the others have. And sum all cells."""
     places = [np.flatnonzero(batch == each) for each in np.unique(batch)]
+    nothing = _Batch(np.empty(0), np.empty(0), 0.0)
+    if len(places) == 1:  # there are no others
+        return [nothing], _Sums(*(np.zeros(0) for _ in _Sums._fields))
     parts = [_sums(Z[own], label[own], n_types) for own in places]
     whole = _Sums(*(np.sum(each, axis=0) for each in zip(*parts, strict=True)))
-    found = []
-    for own, part in zip(places, parts, strict=True):
+
+    def measured(own: np.ndarray, part: _Sums) -> _Batch:
         rest = _Sums(*(a - b for a, b in zip(whole, part, strict=True)))
         own = own[rest.size[label[own]] > 0]
         if not len(own):
-            found.append(_Batch(np.empty(0), np.empty(0), 0.0))
-            continue
+            return nothing
         types = _types(rest)
         centre = types.mean @ types.whitener
         moved = shifts(_whitened(Z[_some(own)], types), centre)
-        far, shifted = (_distance(Z[own], types, each) for each in (centre, centre + moved))
-        found.append(_Batch(far, shifted, float(np.linalg.norm(moved, axis=1).max())))
-    return found
+        seen = _seen(Z[own], types)
+        far, shifted = (_distance(seen, types, each) for each in (centre, centre + moved))
+        return _Batch(far, shifted, float(np.linalg.norm(moved, axis=1).max()))
+
+    return [measured(own, part) for own, part in zip(places, parts, strict=True)], whole
 
 
 def _some(places: np.ndarray) -> np.ndarray:
@@ -198,10 +216,11 @@ def _sums(Z: np.ndarray, label: np.ndarray, n_types: int) -> _Sums:
     d = Z.shape[1]
     sums = _Sums(np.zeros(n_types), np.zeros((n_types, d)), np.zeros((d, d)))
     for first in range(0, len(Z), _ROWS):
-        u = unit_rows(Z[first : first + _ROWS].astype(np.float64))
-        member = label[first : first + _ROWS, None] == np.arange(n_types)
-        sums.size[...] += member.sum(axis=0)
-        sums.total[...] += member.T.astype(np.float64) @ u
+        u, scale = _scaled(Z[first : first + _ROWS])
+        u *= scale[:, None]
+        member = label[first : first + _ROWS] == np.arange(n_types)[:, None]
+        sums.size[...] += np.count_nonzero(member, axis=1)
+        sums.total[...] += member.astype(np.float64) @ u
         sums.square[...] += u.T @ u
     return sums
 
@@ -218,16 +237,45 @@ def _types(sums: _Sums) -> Types:
     return Types(mean, np.linalg.inv(np.linalg.cholesky(spread)).T)
 
 
+def _scaled(Z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (n, d) cells in double precision, to write on, and (n,) 1 / |z|, 0 where z is."""
+    z = Z.astype(np.float64)
+    norm = np.sqrt(np.einsum("ij,ij->i", z, z))
+    return z, np.divide(1.0, norm, out=np.zeros_like(norm), where=norm > 0)
+
+
 def _whitened(Z: np.ndarray, types: Types) -> np.ndarray:
-    return unit_rows(Z.astype(np.float64)) @ types.whitener
+    z, scale = _scaled(Z)
+    z = z @ types.whitener
+    z *= scale[:, None]
+    return z
 
 
-def _distance(Z: np.ndarray, types: Types, centre: np.ndarray) -> np.ndarray:
-    """Return (n,) how far each cell is from the nearest of the whitened centres."""
-    out = np.empty(len(Z))
+def _seen(Z: np.ndarray, types: Types) -> _Seen:
+    seen = _Seen(Z, np.empty(len(Z)), np.empty(len(Z)))
     for first in range(0, len(Z), _ROWS):
         rows = slice(first, first + _ROWS)
-        out[rows] = np.sqrt(nearest_centre(_whitened(Z[rows], types), centre)[1])
+        z, scale = _scaled(Z[rows])
+        z = z @ types.whitener
+        seen.scale[rows] = scale
+        seen.square[rows] = np.einsum("ij,ij->i", z, z) * scale * scale  # scale^2 may overflow
+    return seen
+
+
+def _distance(seen: _Seen, types: Types, centre: np.ndarray) -> np.ndarray:
+    """Return (n,) how far each cell is from the nearest of the whitened centres.
+
+    The product of a whitened cell and a centre is that of the cell and the centre whitened again,
+    so no cell is whitened here.
+    """
+    out, turned = np.empty(len(seen.Z)), -2 * centre @ types.whitener.T
+    square = (centre**2).sum(axis=1)[:, None]
+    for first in range(0, len(out), _ROWS):
+        rows = slice(first, first + _ROWS)
+        apart = turned @ seen.Z[rows].astype(np.float64).T
+        apart *= seen.scale[rows]
+        apart += square
+        out[rows] = np.sqrt(np.maximum(apart.min(axis=0) + seen.square[rows], 0))
     return out
 
 

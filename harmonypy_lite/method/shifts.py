@@ -25,11 +25,22 @@ _FEW = 5
 _STEPS = 10
 
 
-def nearest_centre(x: np.ndarray, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (n,) the nearest centre of each cell, and (n,) the squared distance."""
-    squared = (x**2).sum(axis=1)[:, None] - 2 * x @ centre.T + (centre**2).sum(axis=1)
-    place = squared.argmin(axis=1)
-    return place, np.maximum(squared[np.arange(len(x)), place], 0)
+def nearest_centre(
+    x: np.ndarray, centre: np.ndarray, square: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (T, n) which centre is nearest each cell, and (n,) the squared distance.
+
+    `square` (n,) is |x|^2, where it is at hand.
+    """
+    # A centre's distances lie together, so that minima over centres are taken of many cells at once
+    apart = -2 * centre @ x.T
+    apart += (centre**2).sum(axis=1)[:, None]
+    least = apart.min(axis=0)
+    own = apart == least
+    if np.count_nonzero(own) > len(x):  # a cell equally far from two is of the first
+        own = apart.argmin(axis=0) == np.arange(len(centre))[:, None]
+    least += np.einsum("ij,ij->i", x, x) if square is None else square
+    return own, np.maximum(least, 0, out=least)
 
 
 def shifts(
@@ -59,41 +70,50 @@ def shifts(
            [0., 5.]])
     """
 
-    def start(squared: np.ndarray) -> np.ndarray:
-        return squared <= np.quantile(squared, _START)
+    def start(squared: np.ndarray) -> float:
+        return _least(squared, _START)
 
-    def reached(squared: np.ndarray) -> np.ndarray:
-        return squared <= max(reach**2, float(np.quantile(squared, _START / 2)))
+    def reached(squared: np.ndarray) -> float:
+        return max(reach**2, _least(squared, _START / 2))
 
-    def half(squared: np.ndarray) -> np.ndarray:
-        return reached(squared) & (squared <= np.quantile(squared, _HALF))
+    def half(squared: np.ndarray) -> float:
+        most = _least(squared, _HALF)
+        return min(reached(squared), most) if np.isfinite(reach) else most
 
+    x = np.asfortranarray(x)
     found = np.zeros_like(centre)
-    for known in (start, reached, half) if np.isfinite(reach) else (half,):
-        found = _settled(x, centre, found, known, furthest)
+    for limit in (start, reached, half) if np.isfinite(reach) else (half,):
+        found = _settled(x, centre, found, limit, furthest)
     return found
+
+
+def _least(squared: np.ndarray, share: float) -> float:
+    """Return the largest of this share of the numbers, the least: those up to the quantile."""
+    k = int((len(squared) - 1) * share)
+    return float(np.partition(squared, k)[k])
 
 
 def _settled(
     x: np.ndarray,
     centre: np.ndarray,
     found: np.ndarray,
-    known: Callable[[np.ndarray], np.ndarray],
+    limit: Callable[[np.ndarray], float],
     furthest: float,
 ) -> np.ndarray:
-    """Move the types to their nearest known cells until they stay."""
+    """Move the types to their nearest cells within a limit until they stay."""
+    square = np.einsum("ij,ij->i", x, x)
     for _ in range(_STEPS):
-        place, squared = nearest_centre(x, centre + found)
-        own = known(squared)
-        apart, of = x[own] - centre[place[own]], place[own]
-        common = apart.mean(axis=0)
-        moved = np.tile(common, (len(centre), 1))
-        for t in np.flatnonzero(np.bincount(of, minlength=len(centre)) >= _FEW):
-            mine = apart[of == t]
-            moved[t] += (mine.mean(axis=0) - common) * len(mine) / (len(mine) + _CELLS)
+        own, squared = nearest_centre(x, centre + found, square)
+        own &= squared <= limit(squared)
+        size = np.count_nonzero(own, axis=1)[:, None]
+        total = own.astype(x.dtype) @ x
+        total -= size * centre
+        common = total.sum(axis=0) / size.sum()
+        weight = np.where(size >= _FEW, size / (size + _CELLS), 0)
+        moved = common + weight * (total / np.maximum(size, 1) - common)
         length = np.linalg.norm(moved, axis=1, keepdims=True)
         moved *= np.minimum(1, furthest / np.maximum(length, np.finfo(float).tiny))
-        if np.allclose(moved, found, rtol=0, atol=1e-6):
+        if np.abs(moved - found).max() <= 1e-6:
             break
         found = moved
     return found
