@@ -67,7 +67,7 @@ class Load:
         """Return the bytes that the process needs at its peak."""
         level = 8 * self.n_clusters * self.n_levels
         sums = level * self.n_dims + 8 * self.n_clusters * self.n_combinations
-        threads = min(self.n_threads, max(1, MOST_TABLES // sums))
+        threads = min(self.n_threads, max(1, MOST_TABLES // max(sums, 1)))
         tables = sums * (threads + 1) + level * (self.n_dims + 2 * _N_BLOCKS)
         if mode == "scratch":
             return _PROGRAM + _BATCHES + tables

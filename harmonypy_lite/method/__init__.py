@@ -6,6 +6,7 @@ Read `loop.py` first. Where things are:
 `loop`         iterate { cluster; correct; converged? }
 `formulas`     penalty, diversity, expected counts, the tau discount: one function per equation
 `rules`        what makes a flavour (one `Rules` value), and the numbers that a run works with
+`form`         in how many bits affinities are held, by how far penalties reach
 `ridge`        the regression that estimates what batch explains in each cluster
 `pooled`       the same for effects that vary smoothly over clusters (a Gaussian process)
 `passes`       what the loop asks of the cells, and the sums that come back
