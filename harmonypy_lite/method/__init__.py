@@ -19,7 +19,9 @@ Read `loop.py` first. Where things are:
 `model`        the sums that a run leaves of its cells for later ones
 `trade`        how far batches mix, and what structure is kept: chooses between openings
 `mapping`      cells of new levels beside a run (Symphony)
+`votes`        labels of new cells from their neighbours
 `doubt`        which cells are of no known type
+`shifts`       ... after what a batch moves each type is taken off
 =============  =====================================================================================
 
 How the data flow. R, the soft assignment of N cells to K clusters, is never stored. R_i is a
