@@ -5,14 +5,17 @@ Every round of clustering reads them all, so that where they are many their leng
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harmonypy_lite.design import Design
 from harmonypy_lite.params import HarmonyParams
+
+if TYPE_CHECKING:
+    from harmonypy_lite.method.rules import Rules
 
 #: exp(-87) is the smallest normal number in single precision, exp(-44) the smallest of 16 bits.
 #: What a penalty within these bounds can lift from below stays under exp(60 - 87) and
@@ -31,20 +34,8 @@ class Form(Enum):
     WITH_PENALTY = "single precision, penalties added to their logarithms: nothing to keep"
 
 
-class Penalties(Protocol):
-    """What is asked of a flavour's rules."""
-
-    @property
-    def steepness(self) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
-        """Bound(theta, N_b, least E_kb) on how far P can differ between two clusters."""
-
-    @property
-    def moving_centroids(self) -> bool:
-        """Whether centroids move in every round, so that affinities are read once."""
-
-
 def form_of(
-    rules: Penalties, theta: np.ndarray, design: Design, n_clusters: int, *, stale: bool
+    rules: Rules, theta: np.ndarray, design: Design, n_clusters: int, *, stale: bool
 ) -> Form:
     """Return how affinities are held: in the shortest numbers that pay and that penalties fit.
 
@@ -65,7 +56,7 @@ def form_of(
     return _form(rules, steepness, design.n_cells * n_clusters)
 
 
-def affinity_bytes(rules: Penalties, params: HarmonyParams, n_cells: int, n_covariates: int) -> int:
+def affinity_bytes(rules: Rules, params: HarmonyParams, n_cells: int, n_covariates: int) -> int:
     """Return the bytes of an affinity, at most, for covariates of which nothing is known yet."""
     theta = params.theta if isinstance(params.theta, Mapping) else {"": params.theta}
     largest = max(float(np.max(each)) for each in theta.values())
@@ -78,7 +69,7 @@ def affinity_bytes(rules: Penalties, params: HarmonyParams, n_cells: int, n_cova
     return 2 if form is Form.HALF else 4
 
 
-def _form(rules: Penalties, steepness: float, n_affinities: int) -> Form:
+def _form(rules: Rules, steepness: float, n_affinities: int) -> Form:
     if steepness > _MILD:
         return Form.WITH_PENALTY
     if n_affinities < _MANY or rules.moving_centroids or steepness > _MILDER:

@@ -8,22 +8,18 @@ components: of the two schemes with the same seed, and of two seeds of the exact
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
-import warnings
 from pathlib import Path
 
-import anndata
 import numpy as np
 
 TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS.parent), str(TESTS)]
 
 import oracles  # noqa: E402
+import real_sets  # noqa: E402
 
-from harmonypy_lite import datasets  # noqa: E402
-from harmonypy_lite.errors import HarmonyWarning, NotConvergedWarning  # noqa: E402
 from harmonypy_lite.params import SYNCS, HarmonyParams  # noqa: E402
 from harmonypy_lite.run import Integration, integrate_embedding  # noqa: E402
 
@@ -45,27 +41,16 @@ HEADER = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="*", default=SETS, help="real sets, by file name")
+    assert __doc__ is not None
+    parser = real_sets.arguments(__doc__, SETS)
     parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    folder = datasets.folder() or TESTS.parent.parent / "shared" / "data"
-    out = options.output.open("w") if options.output else sys.stdout
-    print(HEADER, file=out)
-    print("|---" * (HEADER.count("|") - 1) + "|", file=out, flush=True)
-    warnings.simplefilter("ignore", HarmonyWarning)
-    warnings.simplefilter("ignore", NotConvergedWarning)
-    for name in options.names:
-        print(row(folder, name, range(options.seeds)), file=out, flush=True)
+    real_sets.write_table(options, HEADER, lambda name: row(name, range(options.seeds)))
 
 
-def row(folder: Path, name: str, seeds: range) -> str:
+def row(name: str, seeds: range) -> list[str]:
     """Run both schemes with every seed."""
-    file, _, keys = name.partition(":")
-    data = anndata.read_h5ad(folder / f"{file}.h5ad", backed="r")
-    Z = np.asarray(data.obsm["X_pca"][:], np.float32)
-    frame = data.obs[keys.split(",") if keys else ["batch"]].astype(str)
+    Z, frame = real_sets.cells_of(name)
     sd = float(np.sqrt(Z.var(axis=0, dtype=np.float64).mean()))
     exact, batch = (
         [integrate_embedding(Z, frame, HarmonyParams(rng=s, sync=sync)) for s in seeds]
@@ -86,7 +71,7 @@ def row(folder: Path, name: str, seeds: range) -> str:
 
     cells = [distances(zip(exact, batch, strict=True)), distances(itertools.combinations(exact, 2))]
     cells += [objective(exact), objective(batch), lisi(exact), lisi(batch)]
-    return "| " + " | ".join([name.replace(":", ", "), *cells]) + " |"
+    return cells
 
 
 if __name__ == "__main__":
