@@ -137,3 +137,9 @@ def test_arrangement__of_a_block_does_not_depend_on_other_blocks() -> None:
         np.diff(alone.chunk_start),
         np.diff(a.chunk_start[a.block_chunks[1] : a.block_chunks[2] + 1]),
     )
+
+
+def test_groups__of_a_further_covariate_are_one_for_each_level() -> None:
+    codes = np.random.default_rng(0).integers(0, 7, (500, 2)).astype(np.int32)
+    (group,) = arrangement.group_further(codes)
+    np.testing.assert_array_equal(group.level, np.unique(codes[:, 1]))

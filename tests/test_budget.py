@@ -6,12 +6,16 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from systems import linux
 
 from harmonypy_lite import budget
 from harmonypy_lite.budget import Load, available_memory, choose, parse_size, release_freed
+from harmonypy_lite.datasets import simulate
 from harmonypy_lite.errors import InvalidInput
+from harmonypy_lite.io import plan_files
+from harmonypy_lite.params import HarmonyParams
 
 MILLION = Load(1_000_000, 50, 100, 20, 1, 2)
 
@@ -62,6 +66,27 @@ def test_load__counts_affinities_and_combinations_of_levels() -> None:
     crossed = replace(MILLION, n_combinations=1000)
     for mode in budget.MODES:
         assert crossed.memory(mode) - MILLION.memory(mode) == 3 * 8 * 100 * 1000
+
+
+def test_load__counts_no_more_tables_than_threads_may_hold() -> None:
+    few, many = (replace(MILLION, n_combinations=10**5, n_threads=n) for n in (4, 64))
+    sums = 8 * 100 * (20 * 50 + 10**5)  # six threads' sums fit
+    assert many.memory("fast") - few.memory("fast") == (budget.MOST_TABLES // sums - 4) * sums
+
+
+@pytest.mark.parametrize(("theta", "needed"), [(2.0, 2), (40.0, 4)])
+def test_plan__knows_levels_combinations_and_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theta: float, needed: int
+) -> None:
+    monkeypatch.setattr("harmonypy_lite.method.form._MANY", 0)
+    cells = simulate(n_cells=300, n_batches=3)
+    cells.obs["half"] = np.where(cells.obs["batch"] == cells.obs["batch"].iloc[0], "a", "b")
+    cells.write_h5ad(tmp_path / "a.h5ad")
+    params = HarmonyParams(theta=theta)
+    load, _ = plan_files([tmp_path / "a.h5ad"], ["batch", "half"], params=params)
+    assert (load.n_levels, load.n_combinations, load.affinity_bytes) == (5, 3, needed)
+    load, _ = plan_files([tmp_path / "a.h5ad"], "batch", params=params)
+    assert (load.n_levels, load.n_combinations, load.affinity_bytes) == (3, 0, needed)
 
 
 def test_load__memory_on_disk_does_not_grow_with_the_cells() -> None:

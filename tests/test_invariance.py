@@ -246,6 +246,14 @@ def test_penalty__is_the_same_in_pieces(flavor: str, monkeypatch: pytest.MonkeyP
     assert_same_bytes(whole, integrate(Z, frame, flavor=flavor, n_clusters=5))
 
 
+def test_largest__is_found_on_either_side_of_zero_and_in_every_piece() -> None:
+    for place in (0, 3000, 4999):
+        for number in (9.0, -9.0):
+            Z = np.random.default_rng(0).uniform(-1, 1, (5000, 3)).astype(np.float32)
+            Z[place, 1] = number
+            assert in_memory._largest(Z) == 9
+
+
 def test_theta_zero__leaves_the_assignments_of_a_block_alone() -> None:
     Z, frame = twin.simulated(600, 7, "crossed")
     design = design_from_columns(frame)
